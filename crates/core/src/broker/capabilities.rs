@@ -1,0 +1,138 @@
+//! What a broker can do.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What an accepted event survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing: it lives in this process.
+    Process,
+    /// What the server's persistence setting says.
+    Server,
+    /// The loss of a minority of servers.
+    Replicated,
+}
+
+/// What a broker can do: declared honestly, pinned in its tests, checked when a bus starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The broker's name in errors and logs.
+    pub name: &'static str,
+    /// What an accepted event survives.
+    pub durability: Durability,
+    /// Whether a new group may begin with events published before it.
+    pub history: bool,
+    /// Whether a new group may begin at a time.
+    pub start_at_time: bool,
+    /// Whether deliveries and publishes may be delayed.
+    pub delay: bool,
+    /// Whether more urgent events may overtake less urgent ones.
+    pub priority_lanes: bool,
+    /// Whether a full buffer may drop its oldest event.
+    pub drop_oldest: bool,
+    /// Whether dead letters are kept and can be read and settled.
+    pub dead_letters: bool,
+}
+
+impl Capabilities {
+    /// A broker that can do none of the optional things.
+    #[must_use]
+    pub const fn minimal(name: &'static str, durability: Durability) -> Self {
+        Self {
+            name,
+            durability,
+            history: false,
+            start_at_time: false,
+            delay: false,
+            priority_lanes: false,
+            drop_oldest: false,
+            dead_letters: false,
+        }
+    }
+
+    /// What both brokers can do, under a name of its own; an event survives what the weaker survives.
+    #[must_use]
+    pub fn intersection(&self, other: &Self, name: &'static str) -> Self {
+        Self {
+            name,
+            durability: self.durability.min(other.durability),
+            history: self.history && other.history,
+            start_at_time: self.start_at_time && other.start_at_time,
+            delay: self.delay && other.delay,
+            priority_lanes: self.priority_lanes && other.priority_lanes,
+            drop_oldest: self.drop_oldest && other.drop_oldest,
+            dead_letters: self.dead_letters && other.dead_letters,
+        }
+    }
+
+    /// Fails, before any I/O, when `has` is false.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming who asks, the capability and the broker.
+    pub fn require(
+        &self,
+        has: bool,
+        capability: &'static str,
+        asker: impl fmt::Display,
+    ) -> Result<()> {
+        if has {
+            return Ok(());
+        }
+        let message = format!("{asker} needs `{capability}`, which the {} broker lacks", self.name);
+        Err(Error::new(ErrorKind::Unsupported, "check capabilities", message)
+            .with("capability", capability)
+            .with("broker", self.name))
+    }
+
+    /// Checks the options of a subscribe.
+    ///
+    /// # Errors
+    /// `Unsupported` for an option that the broker lacks, `Invalid` for options without topics or
+    /// with a prefetch of 0, and for `DropOldest` on a group whose channel is not lossy.
+    pub fn check_subscribe(&self, options: &super::SubscribeOptions) -> Result<()> {
+        let invalid = |message| Err(Error::new(ErrorKind::Invalid, "subscribe", message));
+        if options.topics.is_empty() {
+            return invalid("a subscription needs at least one topic pattern");
+        }
+        if options.prefetch == 0 {
+            return invalid("a subscription needs a prefetch of at least 1");
+        }
+        let starts_at_time = matches!(options.start, super::StartAt::Time(_));
+        self.require(self.start_at_time || !starts_at_time, "start_at_time", "the subscription")?;
+        self.require(self.priority_lanes || !options.lanes, "priority_lanes", "the subscription")?;
+        let drops = options.on_full == super::OnFull::DropOldest;
+        self.require(self.drop_oldest || !drops, "drop_oldest", "the subscription")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{StartAt, SubscribeOptions};
+    use crate::topic::Pattern;
+
+    #[test]
+    fn an_option_that_the_broker_lacks_is_refused_by_name() {
+        let capabilities = Capabilities::minimal("paper", Durability::Process);
+        let options = SubscribeOptions::broadcast([Pattern::all()])
+            .with_start(StartAt::Time(jiff::Timestamp::UNIX_EPOCH));
+        let error = capabilities.check_subscribe(&options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("`start_at_time`, which the paper broker lacks"));
+    }
+
+    #[test]
+    fn an_intersection_has_only_what_both_have() {
+        let mut left = Capabilities::minimal("left", Durability::Process);
+        let mut right = Capabilities::minimal("right", Durability::Replicated);
+        left.delay = true;
+        right.delay = true;
+        right.history = true;
+        let both = left.intersection(&right, "both");
+        assert!(both.delay && !both.history);
+        assert_eq!(both.durability, Durability::Process);
+    }
+}

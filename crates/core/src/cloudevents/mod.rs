@@ -1,0 +1,7 @@
+//! CloudEvents 1.0.2 on the wire: structured JSON, and binary mode by headers.
+
+mod binary;
+mod json;
+
+pub use binary::{Headers, from_headers, http_decode, http_encode, to_headers};
+pub use json::{STRUCTURED_JSON, from_json, to_json};
