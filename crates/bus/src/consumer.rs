@@ -1,0 +1,390 @@
+//! A consumer: handlers, the topics they take, and how they are run.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use trunkline_core::{
+    Attributes, Error, ErrorKind, FailureCause, Group, OnFull, Order, Pattern, Result, StartAt,
+    SubscribeOptions,
+};
+
+use crate::bus::BusInner;
+use crate::channel::Channel;
+use crate::handler::{Handler, Incoming, IntoHandler};
+use crate::lanes::Lanes;
+use crate::metrics::ConsumerCounters;
+use crate::policy::{OnUnhandled, RetryPolicy};
+use crate::worker::work;
+
+/// Handlers that share a group, or a broadcast subscription, and how they are run.
+///
+/// All handlers of a group belong into one consumer: an event goes to one member of the group, and a
+/// member that has no handler for its type cannot pass it on.
+///
+/// What is not set here comes from the first channel that covers the consumer's topics, and else has
+/// the channel's defaults.
+///
+/// ```
+/// use trunkline_bus::Consumer;
+/// use trunkline_core::Event;
+///
+/// let audit = Consumer::group("audit")
+///     .topics(["orders.#", "payments.#"])
+///     .concurrency(8)
+///     .on(|event: Event| async move { println!("{}", event.id()) });
+/// ```
+#[must_use = "a consumer does nothing until the bus subscribes it"]
+pub struct Consumer {
+    pub(crate) group: Option<Result<Group>>,
+    name: Option<String>,
+    topics: Vec<Result<Pattern>>,
+    pub(crate) handlers: Vec<Registration>,
+    settings: Unset,
+}
+
+#[derive(Default)]
+struct Unset {
+    concurrency: Option<usize>,
+    prefetch: Option<usize>,
+    retry: Option<RetryPolicy>,
+    timeout: Option<Duration>,
+    on_unhandled: Option<OnUnhandled>,
+    order: Option<Order>,
+    lanes: Option<bool>,
+    start: StartAt,
+    buffer: Option<(usize, OnFull)>,
+}
+
+/// How a consumer's handlers are run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) concurrency: usize,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) on_unhandled: OnUnhandled,
+    pub(crate) order: Order,
+    pub(crate) lanes: bool,
+}
+
+type Worker = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One handler of a consumer.
+pub(crate) struct Registration {
+    pub(crate) event_type: Option<&'static str>,
+    versions: RangeInclusive<u32>,
+    topic: Option<Pattern>,
+    cancellable: bool,
+    hire: Box<dyn Fn(Arc<Runtime>, usize, usize) -> Worker + Send + Sync>,
+}
+
+impl Consumer {
+    /// A member of a durable group: each event goes to one member.
+    pub fn group(name: &str) -> Self {
+        Self { group: Some(Group::new(name)), ..Self::broadcast() }
+    }
+
+    /// A broadcast subscriber: it gets every event that is published while it lives.
+    pub fn broadcast() -> Self {
+        Self {
+            group: None,
+            name: None,
+            topics: Vec::new(),
+            handlers: Vec::new(),
+            settings: Unset::default(),
+        }
+    }
+
+    /// Names the consumer in logs and metrics; the group's name where it is not set.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Adds a handler: an async closure of a [`trunkline_core::Typed`] message or of an
+    /// [`trunkline_core::Event`], perhaps with a [`crate::Context`], or a [`Handler`].
+    ///
+    /// A handler of [`trunkline_core::Event`] is the group's default: it takes every type that has no
+    /// handler of its own.
+    pub fn on<M, Marker, H>(mut self, handler: H) -> Self
+    where
+        M: Incoming,
+        H: IntoHandler<M, Marker>,
+    {
+        let handler = Arc::new(handler.into_handler());
+        let version = M::VERSION.max(1);
+        self.handlers.push(Registration {
+            event_type: M::TYPE,
+            versions: version..=version,
+            topic: M::TOPIC.map(Pattern::from),
+            cancellable: <H::Handler as Handler<M>>::CANCELLABLE,
+            hire: Box::new(move |runtime, pool, worker| {
+                Box::pin(work::<M, _>(runtime, pool, worker, Arc::clone(&handler)))
+            }),
+        });
+        self
+    }
+
+    /// Lets the handler that was added last take these versions of its type.
+    pub fn versions(mut self, versions: RangeInclusive<u32>) -> Self {
+        if let Some(last) = self.handlers.last_mut() {
+            last.versions = versions;
+        }
+        self
+    }
+
+    /// Takes these topics, instead of those that the handlers' types state.
+    pub fn topics<'a>(mut self, topics: impl IntoIterator<Item = &'a str>) -> Self {
+        self.topics.extend(topics.into_iter().map(Pattern::new));
+        self
+    }
+
+    /// Runs at most so many events of each handler at a time; events of one key never overlap.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.settings.concurrency = Some(concurrency);
+        self
+    }
+
+    /// Holds at most so many deliveries, waiting ones included.
+    pub fn prefetch(mut self, prefetch: usize) -> Self {
+        self.settings.prefetch = Some(prefetch);
+        self
+    }
+
+    /// Sets what happens when an attempt fails.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.settings.retry = Some(retry);
+        self
+    }
+
+    /// Fails an attempt that runs longer; a plain function cannot be stopped and is waited for.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what happens to types that no handler takes.
+    pub fn on_unhandled(mut self, on_unhandled: OnUnhandled) -> Self {
+        self.settings.on_unhandled = Some(on_unhandled);
+        self
+    }
+
+    /// Sets whether the order of a key is kept.
+    pub fn order(mut self, order: Order) -> Self {
+        self.settings.order = Some(order);
+        self
+    }
+
+    /// Lets more urgent events overtake less urgent ones.
+    pub fn lanes(mut self) -> Self {
+        self.settings.lanes = Some(true);
+        self
+    }
+
+    /// Sets where a new group begins.
+    pub fn start_at(mut self, start: StartAt) -> Self {
+        self.settings.start = start;
+        self
+    }
+
+    /// Sets how many undelivered events a new group keeps, and what happens beyond.
+    pub fn buffer(mut self, events: usize, on_full: OnFull) -> Self {
+        self.settings.buffer = Some((events, on_full));
+        self
+    }
+
+    /// The topics to subscribe to.
+    pub(crate) fn patterns(&self) -> Result<Vec<Pattern>> {
+        let invalid = |message| Err(Error::new(ErrorKind::Invalid, "subscribe", message));
+        if self.handlers.is_empty() {
+            return invalid("the consumer has no handler: add one with `on`");
+        }
+        let mut patterns = Vec::new();
+        for topic in &self.topics {
+            patterns.push(topic.as_ref().map_err(Error::duplicate)?.clone());
+        }
+        if patterns.is_empty() {
+            patterns.extend(self.handlers.iter().filter_map(|handler| handler.topic.clone()));
+        }
+        patterns.sort();
+        patterns.dedup();
+        if patterns.is_empty() {
+            return invalid("a handler of every type needs `topics`, such as `.topics([\"#\"])`");
+        }
+        Ok(patterns)
+    }
+
+    /// What the broker and the runtime are to do, by the consumer's settings and then the channel's.
+    pub(crate) fn resolve(
+        &self,
+        group: Option<&Group>,
+        patterns: Vec<Pattern>,
+        channel: &Channel,
+    ) -> Result<(Settings, SubscribeOptions)> {
+        let own = &self.settings;
+        let concurrency = own.concurrency.unwrap_or(channel.concurrency);
+        let settings = Settings {
+            concurrency,
+            retry: own.retry.clone().unwrap_or_else(|| channel.retry.clone()),
+            timeout: own.timeout.or(channel.timeout),
+            on_unhandled: own.on_unhandled.unwrap_or(channel.on_unhandled),
+            order: own.order.unwrap_or(channel.order),
+            lanes: own.lanes.unwrap_or(channel.lanes),
+        };
+        if concurrency == 0 || settings.retry.attempts == 0 {
+            let message = "concurrency and retry.attempts are at least 1";
+            return Err(Error::new(ErrorKind::Invalid, "subscribe", message));
+        }
+        // Enough that a worker finds its next event here while acknowledgements are under way; not so
+        // many that one member hoards what others could handle.
+        let prefetch = own.prefetch.unwrap_or_else(|| concurrency.saturating_mul(4).max(64));
+        let mut options = SubscribeOptions::broadcast(patterns)
+            .with_prefetch(prefetch)
+            .with_start(own.start)
+            .with_order(settings.order);
+        options.group = group.cloned();
+        options.lanes = settings.lanes;
+        (options.buffer, options.on_full) = match own.buffer {
+            Some((events, on_full)) => (Some(events), on_full),
+            None => (channel.buffer, channel.on_full),
+        };
+        Ok((settings, options))
+    }
+
+    pub(crate) fn display_name(&self, group: Option<&Group>) -> String {
+        let group = || group.map(ToString::to_string);
+        self.name.clone().or_else(group).unwrap_or_else(|| "broadcast".to_owned())
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let types: Vec<_> = self.handlers.iter().map(|handler| handler.event_type).collect();
+        f.debug_struct("Consumer")
+            .field("group", &self.group)
+            .field("topics", &self.topics)
+            .field("types", &types)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who a consumer is, as its handlers may know.
+#[derive(Debug)]
+pub(crate) struct ConsumerInfo {
+    pub(crate) name: String,
+    pub(crate) group: Option<Group>,
+    pub(crate) bus: Weak<BusInner>,
+}
+
+/// What the intake and the workers of one consumer share.
+pub(crate) struct Runtime {
+    pub(crate) info: Arc<ConsumerInfo>,
+    pub(crate) settings: Settings,
+    pub(crate) lanes: Lanes,
+    pub(crate) counters: ConsumerCounters,
+    handlers: Vec<Registration>,
+    workers: Mutex<JoinSet<()>>,
+    executor: Handle,
+    closing: AtomicBool,
+    random: AtomicU64,
+}
+
+impl Runtime {
+    pub(crate) fn new(
+        info: ConsumerInfo,
+        settings: Settings,
+        handlers: Vec<Registration>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            info: Arc::new(info),
+            lanes: Lanes::new(handlers.len(), settings.concurrency),
+            counters: ConsumerCounters::default(),
+            handlers,
+            settings,
+            workers: Mutex::default(),
+            executor: Handle::current(),
+            closing: AtomicBool::new(false),
+            random: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
+        })
+    }
+
+    /// Adds a worker to a pool, if it may have one more.
+    pub(crate) fn hire(self: &Arc<Self>, pool: usize) {
+        let Some(worker) = self.lanes.hire(pool) else { return };
+        let work = (self.handlers[pool].hire)(Arc::clone(self), pool, worker);
+        if self.handlers[pool].cancellable {
+            let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+            workers.spawn_on(work, &self.executor);
+        } else {
+            // A plain function that runs cannot be stopped: its worker keeps the event until then.
+            self.executor.spawn(work);
+        }
+    }
+
+    /// The pool that handles an event, and its fate when no handler takes it.
+    pub(crate) fn find_handler(&self, event: &Attributes) -> (usize, Option<FailureCause>) {
+        // Foreign events without a `dataversion` are the first version of their type.
+        let version = event.version().unwrap_or(1);
+        let of_type = |handler: &Registration| handler.event_type == Some(event.event_type());
+        let mut typed = self.handlers.iter().enumerate().filter(|(_, h)| of_type(h)).peekable();
+        if typed.peek().is_some() {
+            return match typed.find(|(_, handler)| handler.versions.contains(&version)) {
+                Some((pool, _)) => (pool, None),
+                None => (0, Some(FailureCause::UnknownVersion)),
+            };
+        }
+        match self.handlers.iter().position(|handler| handler.event_type.is_none()) {
+            Some(pool) => (pool, None),
+            None => (0, Some(FailureCause::Unhandled)),
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Starts closing: nothing further starts, and what was not started goes back to the broker.
+    pub(crate) fn start_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+        drop(self.lanes.close());
+    }
+
+    /// Waits for the running handlers; those that are too slow are cancelled, and their events go
+    /// back.
+    pub(crate) async fn finish(&self, deadline: tokio::time::Instant) -> Result<()> {
+        let take = || std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut workers = take();
+        let all_home = async { while workers.join_next().await.is_some() {} };
+        let in_time = tokio::time::timeout_at(deadline, all_home).await.is_ok();
+        workers.shutdown().await;
+        let counters = &self.counters;
+        let running = counters.started.get().saturating_sub(counters.finished.get());
+        if in_time && running == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "handlers of `{}` did not finish in time: their events will be delivered again",
+            self.info.name
+        );
+        Err(Error::new(ErrorKind::TimedOut, "close", message).with("handlers", running))
+    }
+
+    /// A number from 0 to 1 that spreads waits; an xorshift generator is random enough for that.
+    pub(crate) fn random(&self) -> f64 {
+        let step = |mut x: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x
+        };
+        let previous = self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(step(x)));
+        let bits = step(previous.unwrap_or_default()) >> 40;
+        f64::from(u32::try_from(bits).unwrap_or_default()) / f64::from(1_u32 << 24)
+    }
+}

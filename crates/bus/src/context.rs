@@ -1,0 +1,86 @@
+//! The event that is being handled, as what its handler does can see it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use trunkline_core::{DomainEvent, Error, ErrorKind, Event, EventId, Group, Result};
+
+use crate::bus::EventBus;
+use crate::consumer::ConsumerInfo;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// The event that is being handled, and by whom.
+///
+/// What a handler publishes takes the event's correlation id, and its id as causation id, without
+/// the handler doing anything. A task that the handler spawns has to be told: wrap it in
+/// [`Context::scope`].
+#[derive(Debug, Clone)]
+pub struct Context {
+    event: Event,
+    consumer: Arc<ConsumerInfo>,
+    attempt: u32,
+}
+
+impl Context {
+    pub(crate) fn new(event: Event, consumer: Arc<ConsumerInfo>, attempt: u32) -> Self {
+        Self { event, consumer, attempt }
+    }
+
+    /// The context of the handler that is running, if one is.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// The event that is being handled.
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The group that handles it; none for a broadcast subscriber.
+    #[must_use]
+    pub fn group(&self) -> Option<&Group> {
+        self.consumer.group.as_ref()
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Runs `future` as part of handling this event: for tasks that a handler spawns.
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        CURRENT.scope(self, future).await
+    }
+
+    /// Runs `function` as part of handling this event, on this thread.
+    pub fn run<R>(self, function: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, function)
+    }
+
+    /// Publishes an event that this one caused.
+    ///
+    /// # Errors
+    /// As [`EventBus::publish`]; `Closed` when the bus is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn publish<T: DomainEvent>(&self, payload: T) -> Result<EventId> {
+        let bus = self.bus()?;
+        self.clone().scope(bus.publish(payload)).await
+    }
+
+    /// The bus whose handler this is.
+    ///
+    /// # Errors
+    /// `Closed` when the bus is gone.
+    pub fn bus(&self) -> Result<EventBus> {
+        let gone = || Error::new(ErrorKind::Closed, "publish", "the bus is gone");
+        self.consumer.bus.upgrade().map(EventBus::of).ok_or_else(gone)
+    }
+}

@@ -1,0 +1,275 @@
+//! The lanes of one consumer: which event may be handled next, and by whose workers.
+//!
+//! A lane keeps a key's events apart from other keys'. It exists while one of its events is with a
+//! worker or waits for its next attempt; the others wait in it, in order. Events that may start are
+//! in the `ready` queue of their handler's pool, and the pool's workers take them from there.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use trunkline_core::{Delivery, FailureCause};
+
+/// A delivery on its way through the runtime.
+pub(crate) struct Job {
+    pub(crate) delivery: Delivery,
+    /// The handler's place in the consumer.
+    pub(crate) pool: usize,
+    pub(crate) lane: Option<u64>,
+    /// Set when no handler is to run.
+    pub(crate) fate: Option<FailureCause>,
+    /// Attempts that failed, written ones included.
+    pub(crate) failed: u32,
+    pub(crate) first_failure: Option<Timestamp>,
+}
+
+struct Postponed {
+    due: Instant,
+    number: u64,
+    job: Job,
+}
+
+impl PartialEq for Postponed {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Postponed {}
+
+impl PartialOrd for Postponed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Postponed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}
+
+pub(crate) struct Lanes(Mutex<State>);
+
+struct State {
+    /// Open lanes, with what waits in them.
+    open: HashMap<u64, VecDeque<Job>>,
+    /// Emptied lanes, kept so that a busy key allocates nothing.
+    spare: Vec<VecDeque<Job>>,
+    postponed: BinaryHeap<Reverse<Postponed>>,
+    next_number: u64,
+    pools: Vec<Pool>,
+    intake: Option<Waker>,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Pool {
+    ready: VecDeque<Job>,
+    idle: Vec<(usize, Waker)>,
+    workers: usize,
+    limit: usize,
+    /// A worker has been woken and has not looked yet: nobody else is woken meanwhile.
+    searching: bool,
+}
+
+/// What a worker is told when it asks for work.
+pub(crate) enum Next {
+    /// Handle this.
+    Job(Job),
+    /// Only hire, and ask again.
+    Nothing,
+    /// The consumer is closing.
+    Closing,
+}
+
+/// Pools that want one more worker, to be hired once the lock is gone.
+pub(crate) type Hires = [Option<usize>; 2];
+
+impl Lanes {
+    /// Lanes with a pool of at most `limit` workers for each handler.
+    pub(crate) fn new(handlers: usize, limit: usize) -> Self {
+        let pool = || Pool { limit: limit.max(1), ..Pool::default() };
+        Self(Mutex::new(State {
+            open: HashMap::new(),
+            spare: Vec::new(),
+            postponed: BinaryHeap::new(),
+            next_number: 0,
+            pools: (0..handlers.max(1)).map(|_| pool()).collect(),
+            intake: None,
+            closing: false,
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the broker has delivered, in order; returns the pools that want a worker.
+    pub(crate) fn admit(&self, jobs: impl Iterator<Item = Job>) -> Vec<usize> {
+        let mut state = self.state();
+        for job in jobs {
+            state.admit(job);
+        }
+        (0..state.pools.len()).filter_map(|pool| state.call(pool)).collect()
+    }
+
+    /// The next job of a pool; first the lane of the worker's last job is moved on.
+    pub(crate) fn poll_next(
+        &self,
+        pool: usize,
+        worker: usize,
+        finished: &mut Option<u64>,
+        cx: &Context<'_>,
+    ) -> Poll<(Next, Hires)> {
+        let mut state = self.state();
+        let elsewhere = finished.take().and_then(|lane| state.move_on(lane, pool));
+        let own = &mut state.pools[pool];
+        own.searching = false;
+        if let Some(job) = own.ready.pop_front() {
+            let more = state.call(pool);
+            return Poll::Ready((Next::Job(job), [elsewhere, more]));
+        }
+        if state.closing {
+            state.pools[pool].workers -= 1;
+            return Poll::Ready((Next::Closing, [None, None]));
+        }
+        if elsewhere.is_some() {
+            return Poll::Ready((Next::Nothing, [elsewhere, None]));
+        }
+        let own = &mut state.pools[pool];
+        match own.idle.iter_mut().find(|(known, _)| *known == worker) {
+            Some((_, waker)) => waker.clone_from(cx.waker()),
+            None => own.idle.push((worker, cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+
+    /// Notes that a worker has been hired; `None` when the pool has enough of them or is closing.
+    pub(crate) fn hire(&self, pool: usize) -> Option<usize> {
+        let mut state = self.state();
+        let closing = state.closing;
+        let own = &mut state.pools[pool];
+        own.searching = false;
+        if closing || own.workers >= own.limit {
+            return None;
+        }
+        own.workers += 1;
+        own.searching = true;
+        Some(own.workers)
+    }
+
+    /// Puts a job back to wait for its next attempt; its lane stays open, so that its key waits.
+    pub(crate) fn postpone(&self, job: Job, due: Instant) {
+        let mut state = self.state();
+        let number = state.next_number;
+        state.next_number += 1;
+        state.postponed.push(Reverse(Postponed { due, number, job }));
+        let intake = state.intake.take();
+        drop(state);
+        if let Some(waker) = intake {
+            waker.wake();
+        }
+    }
+
+    /// Moves what is due to its pool, and says when the next one is; keeps the intake's waker.
+    pub(crate) fn poll_postponed(
+        &self,
+        cx: &Context<'_>,
+        mut hire: impl FnMut(usize),
+    ) -> Option<Instant> {
+        let mut state = self.state();
+        if !state.intake.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            state.intake = Some(cx.waker().clone());
+        }
+        if state.postponed.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut wanting = Vec::new();
+        while state.postponed.peek().is_some_and(|Reverse(first)| first.due <= now) {
+            if let Some(Reverse(Postponed { job, .. })) = state.postponed.pop() {
+                let pool = job.pool;
+                state.pools[pool].ready.push_front(job);
+                wanting.extend(state.call(pool));
+            }
+        }
+        let next = state.postponed.peek().map(|Reverse(first)| first.due);
+        drop(state);
+        wanting.into_iter().for_each(&mut hire);
+        next
+    }
+
+    /// Lets no further job start and sends the workers home; what was not started is returned, to be
+    /// given back to the broker by dropping it.
+    pub(crate) fn close(&self) -> Vec<Job> {
+        let mut state = self.state();
+        state.closing = true;
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut wakers = Vec::new();
+        for pool in &mut state.pools {
+            jobs.extend(pool.ready.drain(..));
+            wakers.extend(pool.idle.drain(..).map(|(_, waker)| waker));
+        }
+        jobs.extend(state.open.values_mut().flat_map(std::mem::take));
+        jobs.extend(state.postponed.drain().map(|Reverse(postponed)| postponed.job));
+        wakers.extend(state.intake.take());
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        jobs
+    }
+}
+
+impl State {
+    fn admit(&mut self, job: Job) {
+        let Some(lane) = job.lane else {
+            self.pools[job.pool].ready.push_back(job);
+            return;
+        };
+        if let Some(waiting) = self.open.get_mut(&lane) {
+            waiting.push_back(job);
+            return;
+        }
+        self.open.insert(lane, self.spare.pop().unwrap_or_default());
+        self.pools[job.pool].ready.push_back(job);
+    }
+
+    /// Ends the lane's running job; the next one may start, in whichever pool it belongs to. Returns
+    /// that pool when it is another one and wants a worker.
+    fn move_on(&mut self, lane: u64, pool: usize) -> Option<usize> {
+        const KEPT: usize = 64;
+        let waiting = self.open.get_mut(&lane)?;
+        if let Some(job) = waiting.pop_front() {
+            let next = job.pool;
+            self.pools[next].ready.push_back(job);
+            // The caller is about to look at its own pool itself.
+            return if next == pool { None } else { self.call(next) };
+        }
+        let emptied = self.open.remove(&lane)?;
+        if emptied.capacity() > 0 && self.spare.len() < KEPT {
+            self.spare.push(emptied);
+        }
+        None
+    }
+
+    /// Wakes one idle worker if there is work and nobody is on the way; else asks for a new one.
+    ///
+    /// One at a time: a worker that finds more than its own share calls the next.
+    fn call(&mut self, number: usize) -> Option<usize> {
+        let pool = &mut self.pools[number];
+        if pool.ready.is_empty() || pool.searching {
+            return None;
+        }
+        if let Some((_, waker)) = pool.idle.pop() {
+            pool.searching = true;
+            waker.wake();
+            return None;
+        }
+        let may_hire = pool.workers < pool.limit && !self.closing;
+        pool.searching = may_hire;
+        may_hire.then_some(number)
+    }
+}

@@ -1,0 +1,104 @@
+//! Counters, and a snapshot of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that nobody waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters of publishing; on a cache line of their own, apart from what handlers count.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct PublishCounters {
+    pub(crate) published: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) stored: Counter,
+}
+
+/// Counters of one consumer, written by its workers.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ConsumerCounters {
+    pub(crate) delivered: Counter,
+    pub(crate) handled: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) panicked: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) dead_lettered: Counter,
+    pub(crate) unhandled: Counter,
+    pub(crate) settle_failed: Counter,
+    pub(crate) started: Counter,
+    pub(crate) finished: Counter,
+}
+
+/// What a bus has done since it started; each number only grows, save those in flight.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Events that the broker accepted.
+    pub published: u64,
+    /// Events that were refused on the way to acceptance.
+    pub rejected: u64,
+    /// Events that the store appended, or had already.
+    pub stored: u64,
+    /// Every consumer that was ever subscribed, in that order.
+    pub consumers: Vec<ConsumerMetrics>,
+}
+
+/// What one consumer has done since it was subscribed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerMetrics {
+    /// The consumer's name: its group's, unless it was given one.
+    pub name: String,
+    /// Deliveries that came from the broker.
+    pub delivered: u64,
+    /// Events whose handler succeeded.
+    pub handled: u64,
+    /// Attempts that ended in an error, a panic or a time-out.
+    pub failed: u64,
+    /// Attempts that ended in a panic.
+    pub panicked: u64,
+    /// Attempts that ended in a time-out.
+    pub timed_out: u64,
+    /// Events that were moved to the dead letters.
+    pub dead_lettered: u64,
+    /// Events that no handler of the group takes.
+    pub unhandled: u64,
+    /// Settlements that the broker refused.
+    pub settle_failed: u64,
+    /// Events that are with a handler now, waits between attempts included.
+    pub in_flight: u64,
+}
+
+impl ConsumerCounters {
+    pub(crate) fn snapshot(&self, name: &str) -> ConsumerMetrics {
+        let finished = self.finished.get();
+        ConsumerMetrics {
+            name: name.to_owned(),
+            delivered: self.delivered.get(),
+            handled: self.handled.get(),
+            failed: self.failed.get(),
+            panicked: self.panicked.get(),
+            timed_out: self.timed_out.get(),
+            dead_lettered: self.dead_lettered.get(),
+            unhandled: self.unhandled.get(),
+            settle_failed: self.settle_failed.get(),
+            in_flight: self.started.get().saturating_sub(finished),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The publish pipeline: middleware, then the store, then the broker, which routes.
+
+use tracing::Instrument as _;
+use trunkline_core::{
+    BatchResult, DomainEvent, Error, ErrorKind, Event, EventId, ExpectedVersion, PublishOptions,
+    Result,
+};
+
+use crate::bus::{BusInner, EventBus};
+use crate::context::Context;
+
+impl EventBus {
+    /// Publishes a typed payload and returns the id of its event.
+    ///
+    /// Ok only when the broker has accepted responsibility; with a store, the event is stored first.
+    /// Events of one topic and key that are published one after the other's Ok are handled in that
+    /// order. An error of class ambiguous means that the outcome is unknown: build the event with
+    /// [`Event::builder`] and publish that same event again.
+    ///
+    /// # Errors
+    /// `Full`, `TooLarge`, `Unroutable`, `Encode`, `Invalid`, `TimedOut` (ambiguous), `Disconnected`,
+    /// `Closed`, and what middleware refuses with. An error after the event was stored says so:
+    /// [`Error::is_stored`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn publish<T: DomainEvent>(&self, payload: T) -> Result<EventId> {
+        let mut draft = Event::builder(payload).source_if_unset(&self.inner.source);
+        if let Some(context) = Context::current() {
+            draft = draft.caused_by(context.event().attributes());
+        }
+        let event = draft.build()?;
+        self.publish_event(&event).await?;
+        Ok(event.id().clone())
+    }
+
+    /// Publishes an event that was built before; publishing it again repeats the same id.
+    ///
+    /// # Errors
+    /// As [`EventBus::publish`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown; publish the same event again.
+    pub async fn publish_event(&self, event: &Event) -> Result<()> {
+        let inner = &*self.inner;
+        let attributes = event.attributes();
+        let span = tracing::info_span!(
+            "trunkline.publish",
+            topic = %event.topic(),
+            r#type = attributes.event_type(),
+            id = %event.id(),
+            trace = attributes.trace().map(tracing::field::display),
+        );
+        let outcome = inner.publish(event).instrument(span).await;
+        match &outcome {
+            Ok(()) => inner.counters.published.increment(),
+            Err(_) => inner.counters.rejected.increment(),
+        }
+        outcome
+    }
+
+    /// Publishes a batch, with a result for each event.
+    ///
+    /// Events of one topic and key are accepted in the order of the batch; when one fails, later ones
+    /// of its topic and key are not accepted and fail with `Aborted`.
+    ///
+    /// # Errors
+    /// Per event, as [`EventBus::publish`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome of each event unknown.
+    pub async fn publish_many(&self, events: &[Event]) -> BatchResult {
+        let span = tracing::info_span!("trunkline.publish", events = events.len());
+        let result = self.inner.publish_batch(events).instrument(span).await;
+        let failed = result.failures().len();
+        self.inner.counters.published.add((events.len() - failed) as u64);
+        self.inner.counters.rejected.add(failed as u64);
+        result
+    }
+
+    /// Publishes from a plain function: blocks this thread until the event is accepted.
+    ///
+    /// # Panics
+    /// When called on a thread that runs async tasks: use [`EventBus::publish`] there.
+    ///
+    /// # Errors
+    /// As [`EventBus::publish`].
+    pub fn publish_blocking<T: DomainEvent>(&self, payload: T) -> Result<EventId> {
+        tokio::runtime::Handle::current().block_on(self.publish(payload))
+    }
+}
+
+impl BusInner {
+    async fn publish(&self, event: &Event) -> Result<()> {
+        let context = Context::current();
+        let changed;
+        let event = if self.middleware.is_empty() && context.is_none() {
+            self.check_size(event)?;
+            event
+        } else {
+            changed = self.prepare(event, context.as_ref())?;
+            &changed
+        };
+        self.store(event).await?;
+        let options = self.options(context.as_ref());
+        let options = options.as_ref().unwrap_or(&self.options);
+        let sending = self.broker.publish(std::slice::from_ref(event), options);
+        let result = sending.instrument(tracing::debug_span!("trunkline.send", events = 1)).await;
+        result.into_result().map_err(|error| self.mark_stored(error))
+    }
+
+    async fn publish_batch(&self, events: &[Event]) -> BatchResult {
+        let context = Context::current();
+        let mut result = BatchResult::accepted();
+        let mut ready = Vec::with_capacity(events.len());
+        let mut places = Vec::with_capacity(events.len());
+        for (place, event) in events.iter().enumerate() {
+            let lane = event.attributes().lane();
+            let follows_a_failure = lane.is_some()
+                && result.failures().any(|(at, _)| events[at].attributes().lane() == lane);
+            if follows_a_failure {
+                result.fail(place, aborted());
+                continue;
+            }
+            let prepared = match self.prepare(event, context.as_ref()) {
+                Ok(prepared) => self.store(&prepared).await.map(|()| prepared),
+                Err(error) => Err(error),
+            };
+            match prepared {
+                Ok(prepared) => {
+                    ready.push(prepared);
+                    places.push(place);
+                }
+                Err(error) => result.fail(place, error),
+            }
+        }
+        let options = self.options(context.as_ref());
+        let options = options.as_ref().unwrap_or(&self.options);
+        let span = tracing::debug_span!("trunkline.send", events = ready.len());
+        let sent = self.broker.publish(&ready, options).instrument(span).await;
+        for (index, error) in sent.into_failures() {
+            result.fail(places[index], self.mark_stored(error));
+        }
+        result
+    }
+
+    /// What a handler publishes is caused by what it handles, and never waits for its own group.
+    fn options(&self, context: Option<&Context>) -> Option<PublishOptions> {
+        let group = context?.group()?;
+        Some(self.options.clone().with_from_group(group.clone()))
+    }
+
+    fn prepare(&self, event: &Event, context: Option<&Context>) -> Result<Event> {
+        let mut event = match context {
+            Some(context) if event.attributes().causation().is_none() => event.amend(|attributes| {
+                attributes.caused_by(context.event().attributes());
+                Ok(())
+            })?,
+            _ => event.clone(),
+        };
+        for middleware in &self.middleware {
+            event = middleware.on_publish(event)?;
+        }
+        self.check_size(&event)?;
+        Ok(event)
+    }
+
+    fn check_size(&self, event: &Event) -> Result<()> {
+        // A store needs the bytes, so they are made before anything is accepted.
+        let bytes = match self.store {
+            Some(_) => event.data()?.as_slice().len(),
+            None => event.encoded_len().unwrap_or(0),
+        };
+        if bytes <= self.max_event_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "the event's data has {bytes} bytes and bus.max_event_bytes is {}: store the data \
+             elsewhere and publish a reference",
+            self.max_event_bytes
+        );
+        Err(Error::new(ErrorKind::TooLarge, "publish", message))
+    }
+
+    async fn store(&self, event: &Event) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let stream = event.stream();
+        let span = tracing::debug_span!("trunkline.store", stream = stream.as_str());
+        let appending = store.append(&stream, ExpectedVersion::Any, std::slice::from_ref(event));
+        appending.instrument(span).await?;
+        self.counters.stored.increment();
+        Ok(())
+    }
+
+    fn mark_stored(&self, error: Error) -> Error {
+        if self.store.is_some() { error.with("stored", "true") } else { error }
+    }
+}
+
+fn aborted() -> Error {
+    let message = "an earlier event of the same topic and key in the batch was not accepted";
+    Error::new(ErrorKind::Aborted, "publish", message)
+}

@@ -1,0 +1,263 @@
+//! A lane worker: takes one job after another, runs the handler, and settles.
+
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use trunkline_core::{
+    DeadLetter, Delivery, Error, ErrorKind, Event, FailureCause, Result, Unsettled,
+};
+
+use crate::consumer::Runtime;
+use crate::context::Context;
+use crate::handler::{Handler, HandlerError, Incoming};
+use crate::lanes::{Job, Next};
+use crate::policy::OnUnhandled;
+
+/// The first wait before a dead letter that was refused is offered again; doubled up to the last.
+const FIRST_SETTLE_RETRY: Duration = Duration::from_millis(50);
+const LAST_SETTLE_RETRY: Duration = Duration::from_secs(5);
+
+/// Handles the jobs of one pool until the consumer closes.
+///
+/// One such future is boxed for each worker; within it nothing is boxed per event.
+pub(crate) async fn work<M: Incoming, H: Handler<M>>(
+    runtime: Arc<Runtime>,
+    pool: usize,
+    worker: usize,
+    handler: Arc<H>,
+) {
+    let mut finished = None;
+    loop {
+        let lanes = &runtime.lanes;
+        let (next, hires) =
+            poll_fn(|cx| lanes.poll_next(pool, worker, &mut finished, cx)).await;
+        hires.into_iter().flatten().for_each(|pool| runtime.hire(pool));
+        let job = match next {
+            Next::Job(job) => job,
+            Next::Nothing => continue,
+            Next::Closing => return,
+        };
+        let lane = job.lane;
+        runtime.counters.started.increment();
+        let postponed = run_job(&runtime, &*handler, job).await;
+        runtime.counters.finished.increment();
+        match postponed {
+            Some((job, due)) => lanes.postpone(job, due),
+            None => finished = lane,
+        }
+        // Handlers that never wait would otherwise keep the thread for themselves.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Handles one job; it comes back when its next attempt is to be made later.
+async fn run_job<M: Incoming, H: Handler<M>>(
+    runtime: &Runtime,
+    handler: &H,
+    mut job: Job,
+) -> Option<(Job, Instant)> {
+    if let Some(cause) = job.fate {
+        give_up_unhandled(runtime, job, cause).await;
+        return None;
+    }
+    loop {
+        let failure = match attempt(runtime, handler, job.delivery.event(), job.failed + 1).await {
+            Ok(()) => {
+                runtime.counters.handled.increment();
+                acknowledge(runtime, job.delivery).await;
+                return None;
+            }
+            Err(failure) => failure,
+        };
+        job.failed += 1;
+        let now = Timestamp::now();
+        job.first_failure.get_or_insert(now);
+        runtime.counters.failed.increment();
+        let attempts = runtime.settings.retry.attempts;
+        if failure.is_final || job.failed >= attempts {
+            give_up(runtime, job, failure.cause, &failure.error).await;
+            return None;
+        }
+        tracing::warn!(
+            event = %job.delivery.event().id(),
+            consumer = runtime.info.name,
+            attempt = job.failed,
+            attempts,
+            error = %Chain(&failure.error),
+            "attempt failed"
+        );
+        let delay = runtime.settings.retry.delay(job.failed, runtime.random());
+        if !delay.is_zero() {
+            return Some((job, Instant::now() + delay));
+        }
+    }
+}
+
+/// A failed attempt.
+struct Failure {
+    error: Error,
+    cause: FailureCause,
+    /// No further attempt can succeed.
+    is_final: bool,
+}
+
+/// Runs the handler once: its error, its panic and its time limit are a failed attempt.
+async fn attempt<M: Incoming, H: Handler<M>>(
+    runtime: &Runtime,
+    handler: &H,
+    event: &Event,
+    attempt: u32,
+) -> Result<(), Failure> {
+    let context = Context::new(event.clone(), Arc::clone(&runtime.info), attempt);
+    let attributes = event.attributes();
+    let span = tracing::info_span!(
+        "trunkline.process",
+        consumer = runtime.info.name,
+        topic = %event.topic(),
+        r#type = attributes.event_type(),
+        id = %event.id(),
+        attempt,
+        trace = attributes.trace().map(tracing::field::display),
+    );
+    let handling = async {
+        let message = M::from_event(event).map_err(|error| {
+            Failure { error, cause: FailureCause::Undecodable, is_final: true }
+        })?;
+        handler.handle(message, context.clone()).await.map_err(Failure::from)
+    };
+    let caught = AssertUnwindSafe(context.clone().scope(handling).instrument(span)).catch_unwind();
+    let outcome = match runtime.settings.timeout {
+        Some(limit) if H::CANCELLABLE => match tokio::time::timeout(limit, caught).await {
+            Ok(outcome) => outcome,
+            Err(_) => return Err(timed_out(runtime, limit)),
+        },
+        _ => caught.await,
+    };
+    outcome.unwrap_or_else(|panic| Err(panicked(runtime, &*panic)))
+}
+
+impl From<HandlerError> for Failure {
+    fn from(error: HandlerError) -> Self {
+        let is_final = error.is_permanent();
+        Self { error: error.into_error(), cause: FailureCause::Failed, is_final }
+    }
+}
+
+fn panicked(runtime: &Runtime, panic: &(dyn std::any::Any + Send)) -> Failure {
+    runtime.counters.panicked.increment();
+    let message = format!("the handler panicked: {}", panic_text(panic));
+    let error = Error::new(ErrorKind::HandlerPanicked, "handle", message);
+    Failure { error, cause: FailureCause::Failed, is_final: false }
+}
+
+fn timed_out(runtime: &Runtime, limit: Duration) -> Failure {
+    runtime.counters.timed_out.increment();
+    let message = format!("the handler ran longer than its limit of {limit:?}");
+    let error = Error::new(ErrorKind::TimedOut, "handle", message);
+    Failure { error, cause: FailureCause::Failed, is_final: false }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+async fn acknowledge(runtime: &Runtime, delivery: Delivery) {
+    let span = tracing::debug_span!("trunkline.settle", verdict = "ack");
+    if let Err(Unsettled { error, delivery }) = delivery.ack().instrument(span).await {
+        runtime.counters.settle_failed.increment();
+        tracing::warn!(
+            event = %delivery.event().id(),
+            consumer = runtime.info.name,
+            error = %Chain(&error),
+            "the acknowledgement was refused; the event may be handled again"
+        );
+    }
+}
+
+/// Settles an event that no handler takes.
+async fn give_up_unhandled(runtime: &Runtime, job: Job, cause: FailureCause) {
+    let attributes = job.delivery.event().attributes();
+    let message = match cause {
+        FailureCause::Unhandled => {
+            runtime.counters.unhandled.increment();
+            if runtime.settings.on_unhandled == OnUnhandled::Ack {
+                return acknowledge(runtime, job.delivery).await;
+            }
+            format!("no handler takes the type `{}`", attributes.event_type())
+        }
+        FailureCause::UnknownVersion => format!(
+            "no handler of the type `{}` takes its version {}",
+            attributes.event_type(),
+            attributes.version().unwrap_or(1)
+        ),
+        _ => "the message is no event".to_owned(),
+    };
+    let mut error = Error::new(ErrorKind::Decode, "dispatch", message);
+    if let Some(defect) = job.delivery.defect() {
+        error = error.because(defect.duplicate());
+    }
+    give_up(runtime, job, cause, &error).await;
+}
+
+/// Moves an event to the dead letters, however often that has to be tried: until it is accepted
+/// there the original stays unacknowledged, and its key waits.
+async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error) {
+    let now = Timestamp::now();
+    let letter = DeadLetter {
+        cause,
+        attempts: job.failed,
+        first_failure: job.first_failure.unwrap_or(now),
+        last_failure: now,
+        error_kind: error.kind().to_string(),
+        error_text: Chain(error).to_string(),
+    };
+    tracing::error!(
+        event = %job.delivery.event().id(),
+        consumer = runtime.info.name,
+        attempts = job.failed,
+        error = letter.error_text,
+        "the event goes to the dead letters"
+    );
+    let mut delivery = job.delivery;
+    let mut wait = FIRST_SETTLE_RETRY;
+    loop {
+        let span = tracing::debug_span!("trunkline.settle", verdict = "dead_letter");
+        let refused = match delivery.reject(letter.clone()).instrument(span).await {
+            Ok(()) => {
+                runtime.counters.dead_lettered.increment();
+                return;
+            }
+            Err(refused) => refused,
+        };
+        runtime.counters.settle_failed.increment();
+        tracing::error!(error = %Chain(&refused.error), "the dead letter was not accepted");
+        if refused.error.kind() == ErrorKind::Fenced || runtime.is_closing() {
+            return;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LAST_SETTLE_RETRY);
+        delivery = refused.delivery;
+    }
+}
+
+/// An error with its causes, on one line.
+struct Chain<'a>(&'a Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

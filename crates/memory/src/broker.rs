@@ -1,0 +1,192 @@
+//! The broker itself: topology, and what the five methods of the contract do with it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use trunkline_core::{
+    Broker, BrokerAdmin, Capabilities, Durability, Event, GroupSpec, Health, Pattern,
+    PublishOptions, Publishing, Result, StartAt, SubscribeOptions, Subscription,
+};
+
+use crate::config::MemoryConfig;
+use crate::consume::MemorySubscription;
+use crate::error::MemoryError;
+use crate::history::History;
+use crate::letters::Letters;
+use crate::lock;
+use crate::queue::Queue;
+use crate::topology::Topology;
+
+/// A broker inside this process; clones share it.
+///
+/// Accepted means enqueued for every group and every broadcast subscriber that takes the topic, or,
+/// with history, kept for groups to come. A topic that nobody takes is `Unroutable`. What it accepted
+/// lives as long as the process, and until the broker is closed.
+#[derive(Clone)]
+pub struct MemoryBroker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: MemoryConfig,
+    capabilities: Capabilities,
+    /// Publishing reads it and subscribing writes it, so that a subscription that has returned sees
+    /// every later publish, and history no event twice.
+    topology: RwLock<Topology>,
+    pub(crate) letters: Mutex<Letters>,
+    pub(crate) history: Option<Mutex<History>>,
+    closed: AtomicBool,
+}
+
+impl Default for MemoryBroker {
+    fn default() -> Self {
+        Self::new(MemoryConfig::default())
+    }
+}
+
+impl MemoryBroker {
+    /// A broker with these settings and no topics.
+    #[must_use]
+    pub fn new(config: MemoryConfig) -> Self {
+        let history = (config.history > 0).then(|| Mutex::new(History::new(config.history)));
+        let mut capabilities = Capabilities::minimal("memory", Durability::Process);
+        capabilities.history = history.is_some();
+        capabilities.start_at_time = history.is_some();
+        capabilities.delay = true;
+        capabilities.priority_lanes = true;
+        capabilities.drop_oldest = true;
+        capabilities.dead_letters = true;
+        let shared = Shared {
+            topology: RwLock::default(),
+            letters: Mutex::new(Letters::new(config.max_dead_letters)),
+            history,
+            closed: AtomicBool::new(false),
+            capabilities,
+            config,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    pub(crate) fn topology(&self) -> RwLockReadGuard<'_, Topology> {
+        self.topology.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change_topology(&self) -> RwLockWriteGuard<'_, Topology> {
+        self.topology.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(MemoryError::Closed(operation).into());
+        }
+        Ok(())
+    }
+
+    /// Makes a group, or adds topics to it.
+    pub(crate) fn join_group(&self, spec: &GroupSpec) -> Arc<Queue> {
+        let mut topology = self.change_topology();
+        topology.join_group(&spec.name, &spec.topics, || {
+            let capacity = spec.buffer.unwrap_or(self.config.buffer);
+            let group = Some(spec.name.clone());
+            let queue = Queue::new(group, capacity, spec.on_full, spec.order, spec.lanes);
+            self.replay(&queue, spec.start, &spec.topics);
+            Arc::new(queue)
+        })
+    }
+
+    /// Gives a new queue what it missed; must be called while the topology is being changed.
+    fn replay(&self, queue: &Queue, start: StartAt, topics: &[Pattern]) {
+        let Some(history) = &self.history else { return };
+        for event in lock(history).from(start, topics) {
+            queue.push_over(event.clone(), None);
+        }
+    }
+
+    fn add_subscriber(&self, options: &SubscribeOptions) -> (Arc<Queue>, u64) {
+        let capacity = options.buffer.unwrap_or(self.config.buffer);
+        let queue = Queue::new(None, capacity, options.on_full, options.order, options.lanes);
+        let queue = Arc::new(queue);
+        let mut topology = self.change_topology();
+        // A broadcast subscriber takes what is published from now on unless it asks for more.
+        if let StartAt::Time(_) = options.start {
+            self.replay(&queue, options.start, &options.topics);
+        }
+        let id = topology.add_subscriber(options.topics.clone(), Arc::clone(&queue));
+        (queue, id)
+    }
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    fn capabilities(&self) -> &Capabilities {
+        &self.shared.capabilities
+    }
+
+    fn publish<'a>(&'a self, events: &'a [Event], options: &'a PublishOptions) -> Publishing<'a> {
+        crate::publish::publish(&self.shared, events, options)
+    }
+
+    async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Subscription>> {
+        self.shared.check_open("subscribe")?;
+        self.shared.capabilities.check_subscribe(&options)?;
+        let (queue, subscriber) = match &options.group {
+            Some(group) => {
+                let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
+                spec.start = options.start;
+                spec.buffer = options.buffer;
+                spec.on_full = options.on_full;
+                spec.order = options.order;
+                spec.lanes = options.lanes;
+                (self.shared.join_group(&spec), None)
+            }
+            None => {
+                let (queue, id) = self.shared.add_subscriber(&options);
+                (queue, Some(id))
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(MemorySubscription::new(shared, queue, subscriber, options.prefetch)))
+    }
+
+    async fn health(&self) -> Health {
+        if let Err(error) = self.shared.check_open("health") {
+            return Health::down(error.to_string());
+        }
+        let topology = self.shared.topology();
+        let depths = topology.queues().map(|queue| queue.depth());
+        let (mut undelivered, mut in_flight, mut dropped) = (0, 0, 0);
+        for depth in depths {
+            undelivered += depth.undelivered;
+            in_flight += depth.in_flight;
+            dropped += depth.dropped;
+        }
+        Health::up()
+            .with("groups", topology.groups.len())
+            .with("subscribers", topology.subscriber_count())
+            .with("undelivered", undelivered)
+            .with("in_flight", in_flight)
+            .with("dropped", dropped)
+            .with("dead_letters", lock(&self.shared.letters).len())
+    }
+
+    async fn close(&self, _deadline: Duration) -> Result<()> {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.topology().queues().for_each(|queue| queue.end());
+        Ok(())
+    }
+
+    fn admin(&self) -> Option<&dyn BrokerAdmin> {
+        Some(self)
+    }
+}
+
+impl fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBroker").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,235 @@
+//! What a queue holds, under its lock.
+//!
+//! Undelivered events wait in `ready`. What is out is counted per key: a key belongs to one member
+//! while any of its events is out, and its later events wait beside it where they may not go out
+//! yet. A key has no history here: with nothing out and nothing waiting it takes no room.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::task::Waker;
+
+use tokio::time::Instant;
+use trunkline_core::Event;
+
+use super::Queue;
+
+/// An undelivered event.
+pub(crate) struct Entry {
+    pub(crate) event: Event,
+    /// The order of acceptance.
+    pub(crate) seq: u64,
+    pub(crate) attempts: u32,
+    pub(crate) redeliveries: u32,
+}
+
+pub(super) struct Delayed {
+    pub(super) due: Instant,
+    pub(super) entry: Entry,
+}
+
+impl PartialEq for Delayed {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry.seq == other.entry.seq
+    }
+}
+
+impl Eq for Delayed {}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Delayed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.entry.seq).cmp(&(other.due, other.entry.seq))
+    }
+}
+
+/// Lanes are murmur2 hashes already.
+#[derive(Default)]
+pub(super) struct LaneHasher(u64);
+
+impl Hasher for LaneHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, lane: u64) {
+        // The map takes its control bits from the top, the bucket from the bottom: mix both halves.
+        self.0 = lane.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (lane >> 32);
+    }
+}
+
+pub(super) type Lanes<V> = HashMap<u64, V, BuildHasherDefault<LaneHasher>>;
+
+/// A key with something out, or waiting for what is out.
+pub(super) struct KeyState {
+    owner: MemberId,
+    out: usize,
+    pub(super) waiting: VecDeque<Entry>,
+}
+
+/// Names a member within its queue; never used again.
+pub(crate) type MemberId = u64;
+
+pub(super) struct Member {
+    pub(super) id: MemberId,
+    pub(super) waker: Option<Waker>,
+    pub(super) out: usize,
+    pub(super) prefetch: usize,
+}
+
+impl Member {
+    /// A member that is short of work by a quarter is worth waking: a wake for every single
+    /// settlement would cost more than the events.
+    fn is_hungry(&self) -> bool {
+        self.out <= self.prefetch - self.prefetch / 4
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// By urgency, the most urgent last; without lanes only the first is used.
+    pub(super) ready: [VecDeque<Entry>; 4],
+    pub(super) keys: Lanes<KeyState>,
+    /// Emptied queues of waiting events, kept so that a busy key allocates nothing.
+    spare: Vec<VecDeque<Entry>>,
+    pub(super) delayed: BinaryHeap<Reverse<Delayed>>,
+    pub(super) members: Vec<Member>,
+    pub(super) next_seq: u64,
+    pub(super) next_member: MemberId,
+    pub(super) waiting: usize,
+    pub(super) in_flight: usize,
+    /// Room that was taken without asking, to be paid back as events are delivered.
+    pub(super) debt: usize,
+    pub(super) dropped: u64,
+    pub(super) ended: bool,
+}
+
+impl State {
+    pub(super) fn pop_ready(&mut self) -> Option<Entry> {
+        self.ready.iter_mut().rev().find_map(VecDeque::pop_front)
+    }
+
+    pub(super) fn promote_due(&mut self, queue: &Queue) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while self.delayed.peek().is_some_and(|Reverse(delayed)| delayed.due <= now) {
+            if let Some(Reverse(Delayed { entry, .. })) = self.delayed.pop() {
+                self.ready[queue.urgency(&entry.event)].push_back(entry);
+            }
+        }
+    }
+
+    /// Gives the entry out if its key is free or the member's own, else lets it wait at its key.
+    ///
+    /// A member has at most a quarter of its prefetch out of one key, so that a key that stands still
+    /// leaves room for others, and so that the key can change hands when those are settled.
+    pub(super) fn claim(
+        &mut self,
+        lane: Option<u64>,
+        entry: Entry,
+        member: MemberId,
+        prefetch: usize,
+    ) -> Option<Entry> {
+        let Some(lane) = lane else { return Some(entry) };
+        let spare = &mut self.spare;
+        let key = self.keys.entry(lane).or_insert_with(|| KeyState {
+            owner: member,
+            out: 0,
+            waiting: spare.pop().unwrap_or_default(),
+        });
+        let may_go =
+            key.owner == member && key.waiting.is_empty() && key.out < (prefetch / 4).max(1);
+        if may_go {
+            key.out += 1;
+            return Some(entry);
+        }
+        key.waiting.push_back(entry);
+        self.waiting += 1;
+        None
+    }
+
+    pub(super) fn finish(&mut self, member: MemberId) {
+        self.in_flight -= 1;
+        if let Some(member) = self.members.iter_mut().find(|known| known.id == member) {
+            member.out -= 1;
+        }
+    }
+
+    /// Ends one of the key's deliveries; with nothing out any more, what waits may go out again.
+    pub(super) fn finish_key(&mut self, lane: u64, urgency: usize, back: Option<Entry>) {
+        let Some(key) = self.keys.get_mut(&lane) else { return };
+        key.out -= 1;
+        if let Some(entry) = back {
+            let at = key.waiting.partition_point(|known| known.seq < entry.seq);
+            key.waiting.insert(at, entry);
+            self.waiting += 1;
+        }
+        if key.out > 0 {
+            return;
+        }
+        if let Some(mut key) = self.keys.remove(&lane) {
+            self.waiting -= key.waiting.len();
+            while let Some(entry) = key.waiting.pop_back() {
+                self.ready[urgency].push_front(entry);
+            }
+            self.keep_spare(key.waiting);
+        }
+    }
+
+    fn keep_spare(&mut self, emptied: VecDeque<Entry>) {
+        const KEPT: usize = 64;
+        if emptied.capacity() > 0 && self.spare.len() < KEPT {
+            self.spare.push(emptied);
+        }
+    }
+
+    /// The wakers of the members that have asked for more, if there is something for them.
+    ///
+    /// All of them: one that was woken alone might have stopped asking by now.
+    pub(super) fn hungry_wakers(&mut self) -> Wakers {
+        let mut wakers = Wakers::default();
+        let something = !self.delayed.is_empty() || self.ready.iter().any(|r| !r.is_empty());
+        if !something {
+            return wakers;
+        }
+        for member in self.members.iter_mut().filter(|member| member.is_hungry()) {
+            if let Some(waker) = member.waker.take() {
+                wakers.add(waker);
+            }
+        }
+        wakers
+    }
+}
+
+/// Wakers to be called once the lock is gone; one of them, the usual number, needs no allocation.
+#[derive(Default)]
+pub(super) struct Wakers {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: Waker) {
+        match &self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.more.push(waker),
+        }
+    }
+
+    pub(super) fn wake(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+}
