@@ -238,7 +238,7 @@ impl Seat {
 }
 
 fn snapshot(runtime: &Runtime) -> ConsumerMetrics {
-    runtime.counters.snapshot(&runtime.info.name)
+    runtime.counters.snapshot(&runtime.info.name, runtime.lanes.running())
 }
 
 /// A consumer that was subscribed. Dropping the handle changes nothing.

@@ -363,8 +363,7 @@ impl Runtime {
         let all_home = async { while workers.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout_at(deadline, all_home).await.is_ok();
         workers.shutdown().await;
-        let counters = &self.counters;
-        let running = counters.started.get().saturating_sub(counters.finished.get());
+        let running = self.lanes.running();
         if in_time && running == 0 {
             return Ok(());
         }

@@ -60,7 +60,7 @@ impl Incoming for Event {
 /// struct Logged<H>(H);
 ///
 /// impl<M: Send + 'static, H: Handler<M>> Handler<M> for Logged<H> {
-///     async fn handle(&self, message: M, context: Context) -> Result<(), HandlerError> {
+///     async fn handle(&self, message: M, context: &Context) -> Result<(), HandlerError> {
 ///         let id = context.event().id().clone();
 ///         let outcome = self.0.handle(message, context).await;
 ///         println!("{id}: {}", if outcome.is_ok() { "done" } else { "failed" });
@@ -84,7 +84,7 @@ pub trait Handler<M>: Send + Sync + 'static {
     fn handle(
         &self,
         message: M,
-        context: Context,
+        context: &Context,
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
@@ -205,7 +205,7 @@ where
     F: Fn(M) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: Outcome> + Send,
 {
-    async fn handle(&self, message: M, _context: Context) -> Result<(), HandlerError> {
+    async fn handle(&self, message: M, _context: &Context) -> Result<(), HandlerError> {
         (self.0)(message).await.into_result()
     }
 }
@@ -233,8 +233,8 @@ where
     F: Fn(M, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: Outcome> + Send,
 {
-    async fn handle(&self, message: M, context: Context) -> Result<(), HandlerError> {
-        (self.0)(message, context).await.into_result()
+    async fn handle(&self, message: M, context: &Context) -> Result<(), HandlerError> {
+        (self.0)(message, context.clone()).await.into_result()
     }
 }
 
@@ -272,8 +272,8 @@ where
 {
     const CANCELLABLE: bool = false;
 
-    async fn handle(&self, message: M, context: Context) -> Result<(), HandlerError> {
-        let function = Arc::clone(&self.0);
+    async fn handle(&self, message: M, context: &Context) -> Result<(), HandlerError> {
+        let (function, context) = (Arc::clone(&self.0), context.clone());
         let work = move || context.run(|| function(message).into_result());
         match tokio::task::spawn_blocking(work).await {
             Ok(outcome) => outcome,

@@ -56,13 +56,14 @@ pub(crate) struct Lanes(Mutex<State>);
 
 struct State {
     /// Open lanes, with what waits in them.
-    open: HashMap<u64, VecDeque<Job>>,
+    open: HashMap<u64, VecDeque<Job>, foldhash::fast::RandomState>,
     /// Emptied lanes, kept so that a busy key allocates nothing.
     spare: Vec<VecDeque<Job>>,
     postponed: BinaryHeap<Reverse<Postponed>>,
     next_number: u64,
     pools: Vec<Pool>,
     intake: Option<Waker>,
+    running: u64,
     closing: bool,
 }
 
@@ -74,6 +75,11 @@ struct Pool {
     limit: usize,
     /// A worker has been woken and has not looked yet: nobody else is woken meanwhile.
     searching: bool,
+}
+
+/// The job that a worker has done, or has put back: then its lane stays open.
+pub(crate) struct Finished {
+    pub(crate) lane: Option<u64>,
 }
 
 /// What a worker is told when it asks for work.
@@ -94,12 +100,13 @@ impl Lanes {
     pub(crate) fn new(handlers: usize, limit: usize) -> Self {
         let pool = || Pool { limit: limit.max(1), ..Pool::default() };
         Self(Mutex::new(State {
-            open: HashMap::new(),
+            open: HashMap::default(),
             spare: Vec::new(),
             postponed: BinaryHeap::new(),
             next_number: 0,
             pools: (0..handlers.max(1)).map(|_| pool()).collect(),
             intake: None,
+            running: 0,
             closing: false,
         }))
     }
@@ -122,14 +129,19 @@ impl Lanes {
         &self,
         pool: usize,
         worker: usize,
-        finished: &mut Option<u64>,
+        last: &mut Option<Finished>,
         cx: &Context<'_>,
     ) -> Poll<(Next, Hires)> {
         let mut state = self.state();
-        let elsewhere = finished.take().and_then(|lane| state.move_on(lane, pool));
+        let mut elsewhere = None;
+        if let Some(Finished { lane }) = last.take() {
+            state.running -= 1;
+            elsewhere = lane.and_then(|lane| state.move_on(lane, pool));
+        }
         let own = &mut state.pools[pool];
         own.searching = false;
         if let Some(job) = own.ready.pop_front() {
+            state.running += 1;
             let more = state.call(pool);
             return Poll::Ready((Next::Job(job), [elsewhere, more]));
         }
@@ -201,6 +213,11 @@ impl Lanes {
         drop(state);
         wanting.into_iter().for_each(&mut hire);
         next
+    }
+
+    /// Jobs that are with a worker now.
+    pub(crate) fn running(&self) -> u64 {
+        self.state().running
     }
 
     /// Lets no further job start and sends the workers home; what was not started is returned, to be

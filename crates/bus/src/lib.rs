@@ -15,6 +15,7 @@ mod metrics;
 mod middleware;
 mod policy;
 mod publish;
+mod span;
 mod worker;
 
 pub use builder::EventBusBuilder;

@@ -41,8 +41,6 @@ pub(crate) struct ConsumerCounters {
     pub(crate) dead_lettered: Counter,
     pub(crate) unhandled: Counter,
     pub(crate) settle_failed: Counter,
-    pub(crate) started: Counter,
-    pub(crate) finished: Counter,
 }
 
 /// What a bus has done since it started; each number only grows, save those in flight.
@@ -81,13 +79,12 @@ pub struct ConsumerMetrics {
     pub unhandled: u64,
     /// Settlements that the broker refused.
     pub settle_failed: u64,
-    /// Events that are with a handler now, waits between attempts included.
+    /// Events that are with a handler now.
     pub in_flight: u64,
 }
 
 impl ConsumerCounters {
-    pub(crate) fn snapshot(&self, name: &str) -> ConsumerMetrics {
-        let finished = self.finished.get();
+    pub(crate) fn snapshot(&self, name: &str, in_flight: u64) -> ConsumerMetrics {
         ConsumerMetrics {
             name: name.to_owned(),
             delivered: self.delivered.get(),
@@ -98,7 +95,7 @@ impl ConsumerCounters {
             dead_lettered: self.dead_lettered.get(),
             unhandled: self.unhandled.get(),
             settle_failed: self.settle_failed.get(),
-            in_flight: self.started.get().saturating_sub(finished),
+            in_flight,
         }
     }
 }

@@ -50,7 +50,8 @@ impl Default for RetryPolicy {
             // keep the key waiting for what needs a person.
             attempts: 3,
             backoff: Backoff::default(),
-            initial_delay: Duration::ZERO,
+            // Longer than a lost packet takes to be sent again, too short for a person to notice.
+            initial_delay: Duration::from_millis(100),
             // Longer waits belong to delayed redelivery, which holds no key's head.
             max_delay: Duration::from_secs(5),
             jitter: Jitter::default(),
@@ -62,7 +63,7 @@ impl RetryPolicy {
     /// `attempts` runs in all, without waits between them.
     #[must_use]
     pub fn attempts(attempts: u32) -> Self {
-        Self { attempts, ..Self::default() }
+        Self { attempts, initial_delay: Duration::ZERO, ..Self::default() }
     }
 
     /// Waits between attempts.

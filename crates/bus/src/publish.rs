@@ -1,6 +1,5 @@
 //! The publish pipeline: middleware, then the store, then the broker, which routes.
 
-use tracing::Instrument as _;
 use trunkline_core::{
     BatchResult, DomainEvent, Error, ErrorKind, Event, EventId, ExpectedVersion, PublishOptions,
     Result,
@@ -8,6 +7,7 @@ use trunkline_core::{
 
 use crate::bus::{BusInner, EventBus};
 use crate::context::Context;
+use crate::span::in_span;
 
 impl EventBus {
     /// Publishes a typed payload and returns the id of its event.
@@ -51,7 +51,7 @@ impl EventBus {
             id = %event.id(),
             trace = attributes.trace().map(tracing::field::display),
         );
-        let outcome = inner.publish(event).instrument(span).await;
+        let outcome = in_span(span, inner.publish(event)).await;
         match &outcome {
             Ok(()) => inner.counters.published.increment(),
             Err(_) => inner.counters.rejected.increment(),
@@ -71,7 +71,7 @@ impl EventBus {
     /// Dropping the future leaves the outcome of each event unknown.
     pub async fn publish_many(&self, events: &[Event]) -> BatchResult {
         let span = tracing::info_span!("trunkline.publish", events = events.len());
-        let result = self.inner.publish_batch(events).instrument(span).await;
+        let result = in_span(span, self.inner.publish_batch(events)).await;
         let failed = result.failures().len();
         self.inner.counters.published.add((events.len() - failed) as u64);
         self.inner.counters.rejected.add(failed as u64);
@@ -105,7 +105,7 @@ impl BusInner {
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
         let sending = self.broker.publish(std::slice::from_ref(event), options);
-        let result = sending.instrument(tracing::debug_span!("trunkline.send", events = 1)).await;
+        let result = in_span(tracing::debug_span!("trunkline.send", events = 1), sending).await;
         result.into_result().map_err(|error| self.mark_stored(error))
     }
 
@@ -137,7 +137,7 @@ impl BusInner {
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
         let span = tracing::debug_span!("trunkline.send", events = ready.len());
-        let sent = self.broker.publish(&ready, options).instrument(span).await;
+        let sent = in_span(span, self.broker.publish(&ready, options)).await;
         for (index, error) in sent.into_failures() {
             result.fail(places[index], self.mark_stored(error));
         }
@@ -187,7 +187,7 @@ impl BusInner {
         let stream = event.stream();
         let span = tracing::debug_span!("trunkline.store", stream = stream.as_str());
         let appending = store.append(&stream, ExpectedVersion::Any, std::slice::from_ref(event));
-        appending.instrument(span).await?;
+        in_span(span, appending).await?;
         self.counters.stored.increment();
         Ok(())
     }

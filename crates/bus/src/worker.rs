@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 use trunkline_core::{
     DeadLetter, Delivery, Error, ErrorKind, Event, FailureCause, Result, Unsettled,
 };
@@ -16,8 +15,9 @@ use trunkline_core::{
 use crate::consumer::Runtime;
 use crate::context::Context;
 use crate::handler::{Handler, HandlerError, Incoming};
-use crate::lanes::{Job, Next};
+use crate::lanes::{Finished, Job, Next};
 use crate::policy::OnUnhandled;
+use crate::span::in_span;
 
 /// The first wait before a dead letter that was refused is offered again; doubled up to the last.
 const FIRST_SETTLE_RETRY: Duration = Duration::from_millis(50);
@@ -32,25 +32,23 @@ pub(crate) async fn work<M: Incoming, H: Handler<M>>(
     worker: usize,
     handler: Arc<H>,
 ) {
-    let mut finished = None;
+    let mut last = None;
     loop {
         let lanes = &runtime.lanes;
         let (next, hires) =
-            poll_fn(|cx| lanes.poll_next(pool, worker, &mut finished, cx)).await;
+            poll_fn(|cx| lanes.poll_next(pool, worker, &mut last, cx)).await;
         hires.into_iter().flatten().for_each(|pool| runtime.hire(pool));
         let job = match next {
             Next::Job(job) => job,
             Next::Nothing => continue,
             Next::Closing => return,
         };
-        let lane = job.lane;
-        runtime.counters.started.increment();
-        let postponed = run_job(&runtime, &*handler, job).await;
-        runtime.counters.finished.increment();
-        match postponed {
-            Some((job, due)) => lanes.postpone(job, due),
-            None => finished = lane,
+        let mut lane = job.lane;
+        if let Some((job, due)) = run_job(&runtime, &*handler, job).await {
+            lane = None;
+            lanes.postpone(job, due);
         }
+        last = Some(Finished { lane });
         // Handlers that never wait would otherwise keep the thread for themselves.
         tokio::task::coop::consume_budget().await;
     }
@@ -125,13 +123,14 @@ async fn attempt<M: Incoming, H: Handler<M>>(
         attempt,
         trace = attributes.trace().map(tracing::field::display),
     );
+    let current = context.clone();
     let handling = async {
         let message = M::from_event(event).map_err(|error| {
             Failure { error, cause: FailureCause::Undecodable, is_final: true }
         })?;
-        handler.handle(message, context.clone()).await.map_err(Failure::from)
+        handler.handle(message, &context).await.map_err(Failure::from)
     };
-    let caught = AssertUnwindSafe(context.clone().scope(handling).instrument(span)).catch_unwind();
+    let caught = AssertUnwindSafe(in_span(span, current.scope(handling))).catch_unwind();
     let outcome = match runtime.settings.timeout {
         Some(limit) if H::CANCELLABLE => match tokio::time::timeout(limit, caught).await {
             Ok(outcome) => outcome,
@@ -170,7 +169,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 async fn acknowledge(runtime: &Runtime, delivery: Delivery) {
     let span = tracing::debug_span!("trunkline.settle", verdict = "ack");
-    if let Err(Unsettled { error, delivery }) = delivery.ack().instrument(span).await {
+    if let Err(Unsettled { error, delivery }) = in_span(span, delivery.ack()).await {
         runtime.counters.settle_failed.increment();
         tracing::warn!(
             event = %delivery.event().id(),
@@ -229,7 +228,7 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
     let mut wait = FIRST_SETTLE_RETRY;
     loop {
         let span = tracing::debug_span!("trunkline.settle", verdict = "dead_letter");
-        let refused = match delivery.reject(letter.clone()).instrument(span).await {
+        let refused = match in_span(span, delivery.reject(letter.clone())).await {
             Ok(()) => {
                 runtime.counters.dead_lettered.increment();
                 return;

@@ -12,7 +12,7 @@ use trunkline_core::{Delivery, Event, Result, Settle, Settling, Subscription, Ve
 
 use crate::broker::Shared;
 use crate::lock;
-use crate::queue::{Entry, MemberId, Queue, Turn};
+use crate::queue::{Acked, Entry, MemberId, Queue, Turn};
 
 pub(crate) struct MemorySubscription {
     seat: Arc<Seat>,
@@ -28,6 +28,7 @@ struct Seat {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     member: MemberId,
+    acked: Arc<Acked>,
 }
 
 impl MemorySubscription {
@@ -37,8 +38,8 @@ impl MemorySubscription {
         subscriber: Option<u64>,
         prefetch: usize,
     ) -> Self {
-        let member = queue.join(prefetch);
-        let seat = Arc::new(Seat { shared, queue, member });
+        let (member, acked) = queue.join(prefetch);
+        let seat = Arc::new(Seat { shared, queue, member, acked });
         Self { seat, subscriber, alarm: None, taken: Vec::new() }
     }
 
@@ -105,7 +106,7 @@ impl Settle for Seat {
             Entry { event: event.clone(), seq: token, attempts, redeliveries }
         };
         match verdict {
-            Verdict::Ack => self.queue.settle(self.member, event, None),
+            Verdict::Ack => self.queue.ack(self.member, &self.acked, event),
             Verdict::Retry { after, attempts } if after.is_zero() => {
                 self.queue.settle(self.member, event, Some(again(attempts)));
             }

@@ -12,12 +12,12 @@ mod history;
 mod letters;
 mod publish;
 mod queue;
-// mod store;
+mod store;
 mod topology;
 
 pub use broker::MemoryBroker;
 pub use config::MemoryConfig;
-// pub use store::{MemoryStore, MemoryStoreConfig};
+pub use store::{MemoryStore, MemoryStoreConfig};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

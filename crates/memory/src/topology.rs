@@ -15,7 +15,7 @@ pub(crate) struct Topology {
     pub(crate) groups: BTreeMap<Group, Route>,
     subscribers: BTreeMap<u64, Route>,
     next_subscriber: u64,
-    targets: HashMap<Topic, Arc<Targets>>,
+    targets: HashMap<Topic, Arc<Targets>, foldhash::fast::RandomState>,
 }
 
 pub(crate) struct Route {

@@ -1,20 +1,26 @@
 //! The queue of one group, or of one broadcast subscriber.
 
+mod acked;
 mod state;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use trunkline_core::{Event, EventId, Group, OnFull, Order};
 
+pub(crate) use self::acked::Acked;
+use self::acked::Added;
 pub(crate) use self::state::{Entry, MemberId};
-use self::state::{Delayed, Member, State};
+use self::state::{Delayed, Member, State, Wakers};
 use crate::lock;
 
+/// Two locks: publishers append to the inbox, members share the state, and what has arrived moves
+/// from the one to the other a batch at a time.
 pub(crate) struct Queue {
     pub(crate) group: Option<Group>,
     pub(crate) capacity: usize,
@@ -23,7 +29,28 @@ pub(crate) struct Queue {
     lanes: bool,
     /// Room for undelivered events.
     pub(crate) room: Semaphore,
+    inbox: Mutex<Inbox>,
+    /// Whether a member that wants more waits to be woken. Set before the inbox is looked at for the
+    /// last time, and read after the inbox was appended to, so that no event is left unseen.
+    asleep: AtomicBool,
+    /// Whether somebody may be waiting for an acknowledgement: then each is worked in at once, and
+    /// else a batch at a time.
+    eager: AtomicBool,
     state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    arrived: Vec<Entry>,
+    next_seq: u64,
+}
+
+impl Inbox {
+    fn number(&mut self, event: Event) -> Entry {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Entry { event, seq, attempts: 0, redeliveries: 0 }
+    }
 }
 
 /// What a queue holds, counted.
@@ -55,7 +82,8 @@ impl Queue {
     ) -> Self {
         let room = Semaphore::new(capacity.min(Semaphore::MAX_PERMITS));
         let state = Mutex::new(State::default());
-        Self { group, capacity, on_full, order, lanes, room, state }
+        let (inbox, asleep, eager) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(true));
+        Self { group, capacity, on_full, order, lanes, room, inbox, asleep, eager, state }
     }
 
     fn lane_of(&self, event: &Event) -> Option<u64> {
@@ -74,18 +102,76 @@ impl Queue {
 
     /// Appends an event whose room has been taken.
     pub(crate) fn push(&self, event: Event, due: Option<Instant>) {
-        let urgency = self.urgency(&event);
-        let mut state = lock(&self.state);
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        let entry = Entry { event, seq, attempts: 0, redeliveries: 0 };
-        match due {
-            Some(due) => state.delayed.push(Reverse(Delayed { due, entry })),
-            None => state.ready[urgency].push_back(entry),
+        let mut inbox = lock(&self.inbox);
+        let entry = inbox.number(event);
+        if let Some(due) = due {
+            drop(inbox);
+            let mut state = lock(&self.state);
+            state.delayed.push(Reverse(Delayed { due, entry }));
+            // They have to set their alarms.
+            let wakers = state.all_wakers();
+            drop(state);
+            return wakers.wake();
         }
-        let wakers = state.hungry_wakers();
+        inbox.arrived.push(entry);
+        drop(inbox);
+        if self.asleep.load(Ordering::SeqCst) {
+            self.rouse(lock(&self.state));
+        }
+    }
+
+    /// Moves what has arrived to where members take it from.
+    fn receive(&self, state: &mut State) {
+        let mut arrived = std::mem::take(&mut state.arrived);
+        std::mem::swap(&mut lock(&self.inbox).arrived, &mut arrived);
+        for entry in arrived.drain(..) {
+            state.ready[self.urgency(&entry.event)].push_back(entry);
+        }
+        state.arrived = arrived;
+    }
+
+    /// The state, with everything that has arrived and was acknowledged worked into it.
+    fn received(&self) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        state.collect(self);
+        self.receive(&mut state);
+        state
+    }
+
+    /// Wakes members that want more, if there is something; notes whether one sleeps on.
+    fn rouse(&self, mut state: MutexGuard<'_, State>) {
+        let wakers = self.find_wakers(&mut state);
         drop(state);
         wakers.wake();
+    }
+
+    fn find_wakers(&self, state: &mut State) -> Wakers {
+        let eager = state.members.len() != 1 || state.waiting > 0;
+        if self.eager.swap(eager, Ordering::SeqCst) != eager && eager {
+            // What was acknowledged before this could be seen is not waited for.
+            state.collect(self);
+        }
+        if !state.has_hungry_sleeper() {
+            self.set_asleep(false);
+            return Wakers::default();
+        }
+        self.receive(state);
+        if !state.has_ready() {
+            self.set_asleep(true);
+            self.receive(state);
+        }
+        if !state.has_ready() {
+            return Wakers::default();
+        }
+        self.set_asleep(false);
+        state.hungry_wakers()
+    }
+
+    fn set_asleep(&self, asleep: bool) {
+        // Mostly it stays as it is, and then the publishers' copy of it stays valid.
+        if self.asleep.load(Ordering::Relaxed) != asleep {
+            self.asleep.store(asleep, Ordering::SeqCst);
+        }
     }
 
     /// Appends an event whether there is room or not; room is paid back later.
@@ -99,27 +185,47 @@ impl Queue {
 
     /// Drops the oldest undelivered event that is not due later, and takes its room.
     pub(crate) fn drop_oldest(&self) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.received();
         let dropped = state.ready.iter_mut().find_map(VecDeque::pop_front).is_some();
         state.dropped += u64::from(dropped);
         dropped
     }
 
-    pub(crate) fn join(&self, prefetch: usize) -> MemberId {
+    pub(crate) fn join(&self, prefetch: usize) -> (MemberId, Arc<Acked>) {
         let mut state = lock(&self.state);
         let id = state.next_member;
         state.next_member += 1;
-        state.members.push(Member { id, waker: None, out: 0, prefetch });
-        id
+        let acked = Arc::new(Acked::new(prefetch));
+        let shared = Arc::clone(&acked);
+        state.members.push(Member { id, waker: None, out: 0, prefetch, acked: shared });
+        self.rouse(state);
+        (id, acked)
     }
 
     /// What is out stays the member's until its deliveries are settled or dropped.
     pub(crate) fn leave(&self, member: MemberId) {
         let mut state = lock(&self.state);
-        state.members.retain(|known| known.id != member);
-        let wakers = state.hungry_wakers();
-        drop(state);
-        wakers.wake();
+        state.collect(self);
+        if let Some(at) = state.members.iter().position(|known| known.id == member) {
+            let late = state.members.swap_remove(at).acked.leave();
+            for lane in late {
+                state.finish(member, lane, None, self);
+            }
+        }
+        self.rouse(state);
+    }
+
+    /// Acknowledges one delivery.
+    pub(crate) fn ack(&self, member: MemberId, acked: &Acked, event: &Event) {
+        match acked.add(self.lane_of(event)) {
+            Added::Full => {}
+            Added::Kept if self.eager.load(Ordering::SeqCst) => {}
+            Added::Kept => return,
+            Added::Left => return self.settle(member, event, None),
+        }
+        let mut state = lock(&self.state);
+        state.collect(self);
+        self.rouse(state);
     }
 
     /// Hands up to `max` entries to `member`, or keeps `waker` to call when there are some.
@@ -132,59 +238,72 @@ impl Queue {
     ) -> Turn {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        if state.ended {
-            return Turn::Ended;
-        }
-        state.promote_due(self);
         let Some(at) = state.members.iter().position(|known| known.id == member) else {
             return Turn::Ended;
         };
-        let (prefetch, already) = (state.members[at].prefetch, state.members[at].out);
+        loop {
+            if state.ended {
+                return Turn::Ended;
+            }
+            state.collect(self);
+            state.promote_due(self);
+            if self.lanes || !state.has_ready() {
+                self.receive(state);
+            }
+            if self.hand_out(state, at, max, out) > 0 {
+                self.rouse(guard);
+                return Turn::Taken;
+            }
+            let known = &mut state.members[at].waker;
+            if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                *known = Some(waker.clone());
+            }
+            let wakers = self.find_wakers(state);
+            if wakers.is_empty() {
+                return Turn::Empty(state.delayed.peek().map(|Reverse(delayed)| delayed.due));
+            }
+            // Something arrived in the meantime, and this member is one of those it may be for.
+            wakers.wake();
+        }
+    }
+
+    fn hand_out(&self, state: &mut State, at: usize, max: usize, out: &mut Vec<Entry>) -> usize {
+        let Member { id, out: already, prefetch, .. } = &state.members[at];
+        let (id, already, prefetch) = (*id, *already, *prefetch);
         let wanted = max.min(prefetch.saturating_sub(already));
         let before = out.len();
         while out.len() - before < wanted {
             let Some(entry) = state.pop_ready() else { break };
-            if let Some(entry) = state.claim(self.lane_of(&entry.event), entry, member, prefetch) {
+            if let Some(entry) = state.claim(self.lane_of(&entry.event), entry, id, prefetch) {
                 out.push(entry);
             }
         }
         let taken = out.len() - before;
-        state.members[at].out += taken;
-        state.in_flight += taken;
-        let repaid = taken.min(state.debt);
-        state.debt -= repaid;
-        self.room.add_permits(taken - repaid);
         if taken > 0 {
+            state.members[at].out += taken;
             state.members[at].waker = None;
-            let wakers = guard.hungry_wakers();
-            drop(guard);
-            wakers.wake();
-            return Turn::Taken;
+            state.in_flight += taken;
+            self.give_room(state, taken);
         }
-        let known = &mut state.members[at].waker;
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
-        Turn::Empty(state.delayed.peek().map(|Reverse(delayed)| delayed.due))
+        taken
+    }
+
+    /// Gives room back, less what was taken without asking.
+    fn give_room(&self, state: &mut State, room: usize) {
+        let repaid = room.min(state.debt);
+        state.debt -= repaid;
+        self.room.add_permits(room - repaid);
     }
 
     /// Ends one delivery; with `back`, its entry returns to the head of its key.
     pub(crate) fn settle(&self, member: MemberId, event: &Event, back: Option<Entry>) {
         let lane = self.lane_of(event);
-        let urgency = self.urgency(event);
         let mut state = lock(&self.state);
         if back.is_some() {
             self.retake_room(&mut state);
         }
-        state.finish(member);
-        match (lane, back) {
-            (Some(lane), back) => state.finish_key(lane, urgency, back),
-            (None, Some(entry)) => state.ready[urgency].push_front(entry),
-            (None, None) => {}
-        }
-        let wakers = state.hungry_wakers();
-        drop(state);
-        wakers.wake();
+        state.finish(member, lane, back, self);
+        self.rouse(state);
     }
 
     /// Ends one delivery whose delayed copy has been made.
@@ -193,7 +312,9 @@ impl Queue {
         let mut state = lock(&self.state);
         self.retake_room(&mut state);
         state.delayed.push(Reverse(Delayed { due, entry }));
+        let wakers = state.all_wakers();
         drop(state);
+        wakers.wake();
         self.settle(member, &event, None);
     }
 
@@ -213,9 +334,7 @@ impl Queue {
             |delayed: &Delayed| delayed.entry.redeliveries == 0 && delayed.entry.event.id() == id;
         state.delayed.retain(|Reverse(delayed)| !is_cancelled(delayed));
         let cancelled = before - state.delayed.len();
-        let repaid = cancelled.min(state.debt);
-        state.debt -= repaid;
-        self.room.add_permits(cancelled - repaid);
+        self.give_room(&mut state, cancelled);
         cancelled > 0
     }
 
@@ -224,13 +343,13 @@ impl Queue {
         self.room.close();
         let mut state = lock(&self.state);
         state.ended = true;
-        let wakers: Vec<Waker> = state.members.iter_mut().filter_map(|m| m.waker.take()).collect();
+        let wakers = state.all_wakers();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.wake();
     }
 
     pub(crate) fn depth(&self) -> Depth {
-        let state = lock(&self.state);
+        let state = self.received();
         let ready: usize = state.ready.iter().map(VecDeque::len).sum();
         Depth {
             members: state.members.len(),
@@ -242,7 +361,7 @@ impl Queue {
 
     /// Calls `each` with every undelivered event.
     pub(crate) fn visit(&self, mut each: impl FnMut(&Event)) {
-        let state = lock(&self.state);
+        let state = self.received();
         let waiting = state.keys.values().flat_map(|key| &key.waiting);
         let delayed = state.delayed.iter().map(|Reverse(delayed)| &delayed.entry);
         for entry in state.ready.iter().flatten().chain(waiting).chain(delayed) {

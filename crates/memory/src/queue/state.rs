@@ -6,13 +6,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::time::Instant;
 use trunkline_core::Event;
 
-use super::Queue;
+use super::{Acked, Queue};
 
 /// An undelivered event.
 pub(crate) struct Entry {
@@ -48,28 +48,7 @@ impl Ord for Delayed {
     }
 }
 
-/// Lanes are murmur2 hashes already.
-#[derive(Default)]
-pub(super) struct LaneHasher(u64);
-
-impl Hasher for LaneHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, lane: u64) {
-        // The map takes its control bits from the top, the bucket from the bottom: mix both halves.
-        self.0 = lane.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (lane >> 32);
-    }
-}
-
-pub(super) type Lanes<V> = HashMap<u64, V, BuildHasherDefault<LaneHasher>>;
+pub(super) type Lanes<V> = HashMap<u64, V, foldhash::fast::RandomState>;
 
 /// A key with something out, or waiting for what is out.
 pub(super) struct KeyState {
@@ -86,6 +65,7 @@ pub(super) struct Member {
     pub(super) waker: Option<Waker>,
     pub(super) out: usize,
     pub(super) prefetch: usize,
+    pub(super) acked: Arc<Acked>,
 }
 
 impl Member {
@@ -105,7 +85,10 @@ pub(super) struct State {
     spare: Vec<VecDeque<Entry>>,
     pub(super) delayed: BinaryHeap<Reverse<Delayed>>,
     pub(super) members: Vec<Member>,
-    pub(super) next_seq: u64,
+    /// Emptied by every use; kept so that receiving allocates nothing.
+    pub(super) arrived: Vec<Entry>,
+    /// Emptied by every use; exchanged with what members have gathered.
+    acked: Vec<Option<u64>>,
     pub(super) next_member: MemberId,
     pub(super) waiting: usize,
     pub(super) in_flight: usize,
@@ -161,15 +144,41 @@ impl State {
         None
     }
 
-    pub(super) fn finish(&mut self, member: MemberId) {
+    /// Works in what members have acknowledged.
+    pub(super) fn collect(&mut self, queue: &Queue) {
+        let mut acked = std::mem::take(&mut self.acked);
+        for at in 0..self.members.len() {
+            self.members[at].acked.exchange(&mut acked);
+            self.members[at].out -= acked.len();
+            self.in_flight -= acked.len();
+            for lane in acked.drain(..).flatten() {
+                self.finish_key(lane, None, queue);
+            }
+        }
+        self.acked = acked;
+    }
+
+    /// Ends one delivery of `member`; with `back`, its entry returns to the head of its key.
+    pub(super) fn finish(
+        &mut self,
+        member: MemberId,
+        lane: Option<u64>,
+        back: Option<Entry>,
+        queue: &Queue,
+    ) {
         self.in_flight -= 1;
         if let Some(member) = self.members.iter_mut().find(|known| known.id == member) {
             member.out -= 1;
         }
+        match (lane, back) {
+            (Some(lane), back) => self.finish_key(lane, back, queue),
+            (None, Some(entry)) => self.ready[queue.urgency(&entry.event)].push_front(entry),
+            (None, None) => {}
+        }
     }
 
     /// Ends one of the key's deliveries; with nothing out any more, what waits may go out again.
-    pub(super) fn finish_key(&mut self, lane: u64, urgency: usize, back: Option<Entry>) {
+    fn finish_key(&mut self, lane: u64, back: Option<Entry>, queue: &Queue) {
         let Some(key) = self.keys.get_mut(&lane) else { return };
         key.out -= 1;
         if let Some(entry) = back {
@@ -183,7 +192,7 @@ impl State {
         if let Some(mut key) = self.keys.remove(&lane) {
             self.waiting -= key.waiting.len();
             while let Some(entry) = key.waiting.pop_back() {
-                self.ready[urgency].push_front(entry);
+                self.ready[queue.urgency(&entry.event)].push_front(entry);
             }
             self.keep_spare(key.waiting);
         }
@@ -196,16 +205,29 @@ impl State {
         }
     }
 
-    /// The wakers of the members that have asked for more, if there is something for them.
+    pub(super) fn has_ready(&self) -> bool {
+        self.ready.iter().any(|ready| !ready.is_empty())
+    }
+
+    pub(super) fn has_hungry_sleeper(&self) -> bool {
+        self.members.iter().any(|member| member.waker.is_some() && member.is_hungry())
+    }
+
+    /// The wakers of the members that wait and want more.
     ///
     /// All of them: one that was woken alone might have stopped asking by now.
     pub(super) fn hungry_wakers(&mut self) -> Wakers {
+        self.wakers_of(Member::is_hungry)
+    }
+
+    /// The wakers of all members that wait.
+    pub(super) fn all_wakers(&mut self) -> Wakers {
+        self.wakers_of(|_| true)
+    }
+
+    fn wakers_of(&mut self, wanted: impl Fn(&Member) -> bool) -> Wakers {
         let mut wakers = Wakers::default();
-        let something = !self.delayed.is_empty() || self.ready.iter().any(|r| !r.is_empty());
-        if !something {
-            return wakers;
-        }
-        for member in self.members.iter_mut().filter(|member| member.is_hungry()) {
+        for member in self.members.iter_mut().filter(|member| wanted(member)) {
             if let Some(waker) = member.waker.take() {
                 wakers.add(waker);
             }
@@ -227,6 +249,10 @@ impl Wakers {
             None => self.first = Some(waker),
             Some(_) => self.more.push(waker),
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
     }
 
     pub(super) fn wake(self) {

@@ -1,0 +1,71 @@
+//! One typed event API for a service; how events travel is a line of configuration.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use trunkline::prelude::*;
+//!
+//! #[derive(Serialize, Deserialize, DomainEvent)]
+//! #[event(topic = "orders.placed", key = customer)]
+//! struct OrderPlaced {
+//!     customer: String,
+//!     total_cents: u64,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> trunkline::Result<()> {
+//! let bus = EventBus::in_memory().await?;
+//! let billing = Consumer::group("billing").on(|order: Typed<OrderPlaced>| async move {
+//!     println!("{} owes {} cents", order.customer, order.total_cents);
+//! });
+//! bus.subscribe(billing).await?;
+//! bus.publish(OrderPlaced { customer: "ann".into(), total_cents: 1250 }).await?;
+//! bus.close(std::time::Duration::from_secs(5)).await
+//! # }
+//! ```
+//!
+//! The vocabulary and the contracts come from `trunkline-core`, the bus from `trunkline-bus`; each
+//! optional crate is a feature: `macros`, `hybrid` and `sqlite`, all on by default.
+
+pub mod config;
+mod factory;
+
+pub use config::Config;
+pub use factory::{Assembled, EventBusExt};
+pub use trunkline_bus::{
+    Backoff, Channel, Consumer, ConsumerHandle, ConsumerMetrics, Context, EventBus,
+    EventBusBuilder, Handler, HandlerError, Incoming, IntoHandler, Jitter, Metrics, OnUnhandled,
+    Outcome, Plain, PublishMiddleware, RetryPolicy, plain,
+};
+pub use trunkline_core::*;
+#[cfg(feature = "macros")]
+pub use trunkline_macros::DomainEvent;
+
+/// The in-memory broker and event store.
+pub mod memory {
+    pub use trunkline_memory::*;
+}
+
+/// The broker made of a local and a remote one, and its routing strategies.
+#[cfg(feature = "hybrid")]
+pub mod hybrid {
+    pub use trunkline_hybrid::*;
+}
+
+/// The SQL event stores.
+#[cfg(feature = "sqlite")]
+pub mod sql {
+    pub use trunkline_sql::*;
+}
+
+/// What generated code needs; not part of the public API.
+#[doc(hidden)]
+pub use trunkline_core::__private;
+
+/// What most programs use.
+pub mod prelude {
+    pub use crate::{
+        Config, Consumer, Context, DomainEvent, Error, ErrorKind, Event, EventBus, EventBusExt,
+        EventStore, Group, Handler, HandlerError, Priority, Result, RetryPolicy, Topic, Typed,
+        plain,
+    };
+}
