@@ -289,10 +289,18 @@ pub(crate) struct Runtime {
     pub(crate) lanes: Lanes,
     pub(crate) counters: ConsumerCounters,
     handlers: Vec<Registration>,
-    workers: Mutex<JoinSet<()>>,
+    workers: Mutex<Workers>,
     executor: Handle,
     closing: AtomicBool,
     random: AtomicU64,
+}
+
+/// The workers of a consumer.
+#[derive(Default)]
+struct Workers {
+    cancellable: JoinSet<()>,
+    /// A plain function that runs cannot be stopped: its worker keeps the event until then.
+    plain: JoinSet<()>,
 }
 
 impl Runtime {
@@ -315,32 +323,32 @@ impl Runtime {
     }
 
     /// Adds a worker to a pool, if it may have one more.
-    pub(crate) fn hire(self: &Arc<Self>, pool: usize) {
+    pub(crate) fn hire(self: &Arc<Self>, pool: u32) {
+        let pool = pool as usize;
         let Some(worker) = self.lanes.hire(pool) else { return };
         let work = (self.handlers[pool].hire)(Arc::clone(self), pool, worker);
-        if self.handlers[pool].cancellable {
-            let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-            workers.spawn_on(work, &self.executor);
-        } else {
-            // A plain function that runs cannot be stopped: its worker keeps the event until then.
-            self.executor.spawn(work);
-        }
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = match self.handlers[pool].cancellable {
+            true => &mut workers.cancellable,
+            false => &mut workers.plain,
+        };
+        set.spawn_on(work, &self.executor);
     }
 
     /// The pool that handles an event, and its fate when no handler takes it.
-    pub(crate) fn find_handler(&self, event: &Attributes) -> (usize, Option<FailureCause>) {
+    pub(crate) fn find_handler(&self, event: &Attributes) -> (u32, Option<FailureCause>) {
         // Foreign events without a `dataversion` are the first version of their type.
         let version = event.version().unwrap_or(1);
         let of_type = |handler: &Registration| handler.event_type == Some(event.event_type());
-        let mut typed = self.handlers.iter().enumerate().filter(|(_, h)| of_type(h)).peekable();
+        let mut typed = (0..).zip(&self.handlers).filter(|(_, h)| of_type(h)).peekable();
         if typed.peek().is_some() {
             return match typed.find(|(_, handler)| handler.versions.contains(&version)) {
                 Some((pool, _)) => (pool, None),
                 None => (0, Some(FailureCause::UnknownVersion)),
             };
         }
-        match self.handlers.iter().position(|handler| handler.event_type.is_none()) {
-            Some(pool) => (pool, None),
+        match (0..).zip(&self.handlers).find(|(_, handler)| handler.event_type.is_none()) {
+            Some((pool, _)) => (pool, None),
             None => (0, Some(FailureCause::Unhandled)),
         }
     }
@@ -358,11 +366,17 @@ impl Runtime {
     /// Waits for the running handlers; those that are too slow are cancelled, and their events go
     /// back.
     pub(crate) async fn finish(&self, deadline: tokio::time::Instant) -> Result<()> {
-        let take = || std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut workers = take();
-        let all_home = async { while workers.join_next().await.is_some() {} };
+        let take = || {
+            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        let Workers { mut cancellable, mut plain } = take();
+        let all_home = async {
+            while cancellable.join_next().await.is_some() {}
+            while plain.join_next().await.is_some() {}
+        };
         let in_time = tokio::time::timeout_at(deadline, all_home).await.is_ok();
-        workers.shutdown().await;
+        cancellable.shutdown().await;
+        plain.detach_all();
         let running = self.lanes.running();
         if in_time && running == 0 {
             return Ok(());

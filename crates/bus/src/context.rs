@@ -1,5 +1,6 @@
 //! The event that is being handled, as what its handler does can see it.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -9,7 +10,19 @@ use crate::bus::EventBus;
 use crate::consumer::ConsumerInfo;
 
 tokio::task_local! {
-    static CURRENT: Context;
+    static CURRENT: Place;
+}
+
+/// Where a task stands: in a worker it is set anew for each event.
+struct Place {
+    consumer: Arc<ConsumerInfo>,
+    handling: RefCell<Option<Handling>>,
+}
+
+#[derive(Clone)]
+struct Handling {
+    event: Event,
+    attempt: u32,
 }
 
 /// The event that is being handled, and by whom.
@@ -25,14 +38,34 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(event: Event, consumer: Arc<ConsumerInfo>, attempt: u32) -> Self {
-        Self { event, consumer, attempt }
-    }
-
     /// The context of the handler that is running, if one is.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
+        let seen = CURRENT.try_with(|place| {
+            let Handling { event, attempt } = place.handling.borrow().clone()?;
+            Some(Self { event, consumer: Arc::clone(&place.consumer), attempt })
+        });
+        seen.ok().flatten()
+    }
+
+    /// Runs a worker of `consumer`, which says with [`Context::handling`] what it handles.
+    pub(crate) async fn scope_worker<F: Future>(
+        consumer: Arc<ConsumerInfo>,
+        worker: F,
+    ) -> F::Output {
+        let place = Place { consumer, handling: RefCell::new(None) };
+        CURRENT.scope(place, worker).await
+    }
+
+    /// Makes an attempt at an event the context of the worker's task.
+    pub(crate) fn handling(event: &Event, attempt: u32) {
+        let handling = Handling { event: event.clone(), attempt };
+        CURRENT.with(|place| place.handling.replace(Some(handling)));
+    }
+
+    /// Ends what [`Context::handling`] began.
+    pub(crate) fn handled() {
+        CURRENT.with(|place| place.handling.replace(None));
     }
 
     /// The event that is being handled.
@@ -55,12 +88,17 @@ impl Context {
 
     /// Runs `future` as part of handling this event: for tasks that a handler spawns.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        CURRENT.scope(self, future).await
+        CURRENT.scope(self.into_place(), future).await
     }
 
     /// Runs `function` as part of handling this event, on this thread.
     pub fn run<R>(self, function: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self, function)
+        CURRENT.sync_scope(self.into_place(), function)
+    }
+
+    fn into_place(self) -> Place {
+        let handling = Handling { event: self.event, attempt: self.attempt };
+        Place { consumer: self.consumer, handling: RefCell::new(Some(handling)) }
     }
 
     /// Publishes an event that this one caused.

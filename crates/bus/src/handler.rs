@@ -60,10 +60,12 @@ impl Incoming for Event {
 /// struct Logged<H>(H);
 ///
 /// impl<M: Send + 'static, H: Handler<M>> Handler<M> for Logged<H> {
-///     async fn handle(&self, message: M, context: &Context) -> Result<(), HandlerError> {
-///         let id = context.event().id().clone();
-///         let outcome = self.0.handle(message, context).await;
-///         println!("{id}: {}", if outcome.is_ok() { "done" } else { "failed" });
+///     async fn handle(&self, message: M) -> Result<(), HandlerError> {
+///         let outcome = self.0.handle(message).await;
+///         if let Some(context) = Context::current() {
+///             let word = if outcome.is_ok() { "done" } else { "failed" };
+///             println!("{}, attempt {}: {word}", context.event().id(), context.attempt());
+///         }
 ///         outcome
 ///     }
 /// }
@@ -80,12 +82,8 @@ pub trait Handler<M>: Send + Sync + 'static {
     /// Whether dropping the future stops the work; a plain function goes on until it returns.
     const CANCELLABLE: bool = true;
 
-    /// Handles one message.
-    fn handle(
-        &self,
-        message: M,
-        context: &Context,
-    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+    /// Handles one message. [`Context::current`] says of which event, and which attempt this is.
+    fn handle(&self, message: M) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
 /// Why an attempt failed.
@@ -205,7 +203,7 @@ where
     F: Fn(M) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: Outcome> + Send,
 {
-    async fn handle(&self, message: M, _context: &Context) -> Result<(), HandlerError> {
+    async fn handle(&self, message: M) -> Result<(), HandlerError> {
         (self.0)(message).await.into_result()
     }
 }
@@ -233,8 +231,8 @@ where
     F: Fn(M, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: Outcome> + Send,
 {
-    async fn handle(&self, message: M, context: &Context) -> Result<(), HandlerError> {
-        (self.0)(message, context.clone()).await.into_result()
+    async fn handle(&self, message: M) -> Result<(), HandlerError> {
+        (self.0)(message, current_context()?).await.into_result()
     }
 }
 
@@ -249,6 +247,11 @@ where
     fn into_handler(self) -> ContextFn<F> {
         ContextFn(self)
     }
+}
+
+/// The context that the runtime sets for every attempt.
+fn current_context() -> Result<Context, HandlerError> {
+    Context::current().ok_or_else(|| HandlerError::new("a handler runs in a consumer of a bus"))
 }
 
 /// Makes a handler of a function that is not async; see [`Plain`].
@@ -272,8 +275,8 @@ where
 {
     const CANCELLABLE: bool = false;
 
-    async fn handle(&self, message: M, context: &Context) -> Result<(), HandlerError> {
-        let (function, context) = (Arc::clone(&self.0), context.clone());
+    async fn handle(&self, message: M) -> Result<(), HandlerError> {
+        let (function, context) = (Arc::clone(&self.0), current_context()?);
         let work = move || context.run(|| function(message).into_result());
         match tokio::task::spawn_blocking(work).await {
             Ok(outcome) => outcome,

@@ -81,6 +81,5 @@ fn dispatch(runtime: &Runtime, delivery: Delivery) -> Job {
         }),
         Order::None => None,
     };
-    let failed = delivery.attempts();
-    Job { delivery, pool, lane, fate, failed, first_failure: None }
+    Job { delivery, lane, failures: None, pool, fate }
 }

@@ -13,17 +13,43 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use trunkline_core::{Delivery, FailureCause};
 
-/// A delivery on its way through the runtime.
+/// A delivery on its way through the runtime; kept small, for it moves from queue to queue.
 pub(crate) struct Job {
     pub(crate) delivery: Delivery,
-    /// The handler's place in the consumer.
-    pub(crate) pool: usize,
     pub(crate) lane: Option<u64>,
+    /// The failures of this run; there are none, mostly.
+    pub(crate) failures: Option<Box<Failures>>,
+    /// The handler's place in the consumer.
+    pub(crate) pool: u32,
     /// Set when no handler is to run.
     pub(crate) fate: Option<FailureCause>,
+}
+
+/// The attempts at an event that failed.
+#[derive(Clone, Copy)]
+pub(crate) struct Failures {
+    /// How many, written ones included.
+    pub(crate) count: u32,
+    /// When the first of this run failed.
+    pub(crate) first: Timestamp,
+}
+
+impl Job {
     /// Attempts that failed, written ones included.
-    pub(crate) failed: u32,
-    pub(crate) first_failure: Option<Timestamp>,
+    pub(crate) fn failed(&self) -> u32 {
+        self.failures.as_ref().map_or(self.delivery.attempts(), |failures| failures.count)
+    }
+
+    /// Notes that another attempt failed.
+    pub(crate) fn fail(&mut self, now: Timestamp) {
+        let count = self.failed() + 1;
+        let first = self.failures.as_ref().map_or(now, |failures| failures.first);
+        self.failures = Some(Box::new(Failures { count, first }));
+    }
+
+    fn pool(&self) -> usize {
+        self.pool as usize
+    }
 }
 
 struct Postponed {
@@ -93,7 +119,7 @@ pub(crate) enum Next {
 }
 
 /// Pools that want one more worker, to be hired once the lock is gone.
-pub(crate) type Hires = [Option<usize>; 2];
+pub(crate) type Hires = [Option<u32>; 2];
 
 impl Lanes {
     /// Lanes with a pool of at most `limit` workers for each handler.
@@ -116,7 +142,7 @@ impl Lanes {
     }
 
     /// Takes in what the broker has delivered, in order; returns the pools that want a worker.
-    pub(crate) fn admit(&self, jobs: impl Iterator<Item = Job>) -> Vec<usize> {
+    pub(crate) fn admit(&self, jobs: impl Iterator<Item = Job>) -> Vec<u32> {
         let mut state = self.state();
         for job in jobs {
             state.admit(job);
@@ -191,7 +217,7 @@ impl Lanes {
     pub(crate) fn poll_postponed(
         &self,
         cx: &Context<'_>,
-        mut hire: impl FnMut(usize),
+        mut hire: impl FnMut(u32),
     ) -> Option<Instant> {
         let mut state = self.state();
         if !state.intake.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
@@ -204,7 +230,7 @@ impl Lanes {
         let mut wanting = Vec::new();
         while state.postponed.peek().is_some_and(|Reverse(first)| first.due <= now) {
             if let Some(Reverse(Postponed { job, .. })) = state.postponed.pop() {
-                let pool = job.pool;
+                let pool = job.pool();
                 state.pools[pool].ready.push_front(job);
                 wanting.extend(state.call(pool));
             }
@@ -243,7 +269,7 @@ impl Lanes {
 impl State {
     fn admit(&mut self, job: Job) {
         let Some(lane) = job.lane else {
-            self.pools[job.pool].ready.push_back(job);
+            self.pools[job.pool()].ready.push_back(job);
             return;
         };
         if let Some(waiting) = self.open.get_mut(&lane) {
@@ -251,16 +277,16 @@ impl State {
             return;
         }
         self.open.insert(lane, self.spare.pop().unwrap_or_default());
-        self.pools[job.pool].ready.push_back(job);
+        self.pools[job.pool()].ready.push_back(job);
     }
 
     /// Ends the lane's running job; the next one may start, in whichever pool it belongs to. Returns
     /// that pool when it is another one and wants a worker.
-    fn move_on(&mut self, lane: u64, pool: usize) -> Option<usize> {
+    fn move_on(&mut self, lane: u64, pool: usize) -> Option<u32> {
         const KEPT: usize = 64;
         let waiting = self.open.get_mut(&lane)?;
         if let Some(job) = waiting.pop_front() {
-            let next = job.pool;
+            let next = job.pool();
             self.pools[next].ready.push_back(job);
             // The caller is about to look at its own pool itself.
             return if next == pool { None } else { self.call(next) };
@@ -275,7 +301,7 @@ impl State {
     /// Wakes one idle worker if there is work and nobody is on the way; else asks for a new one.
     ///
     /// One at a time: a worker that finds more than its own share calls the next.
-    fn call(&mut self, number: usize) -> Option<usize> {
+    fn call(&mut self, number: usize) -> Option<u32> {
         let pool = &mut self.pools[number];
         if pool.ready.is_empty() || pool.searching {
             return None;
@@ -287,6 +313,6 @@ impl State {
         }
         let may_hire = pool.workers < pool.limit && !self.closing;
         pool.searching = may_hire;
-        may_hire.then_some(number)
+        u32::try_from(number).ok().filter(|_| may_hire)
     }
 }

@@ -32,6 +32,16 @@ pub(crate) async fn work<M: Incoming, H: Handler<M>>(
     worker: usize,
     handler: Arc<H>,
 ) {
+    let consumer = Arc::clone(&runtime.info);
+    Context::scope_worker(consumer, work_on::<M, H>(runtime, pool, worker, handler)).await;
+}
+
+async fn work_on<M: Incoming, H: Handler<M>>(
+    runtime: Arc<Runtime>,
+    pool: usize,
+    worker: usize,
+    handler: Arc<H>,
+) {
     let mut last = None;
     loop {
         let lanes = &runtime.lanes;
@@ -44,7 +54,9 @@ pub(crate) async fn work<M: Incoming, H: Handler<M>>(
             Next::Closing => return,
         };
         let mut lane = job.lane;
-        if let Some((job, due)) = run_job(&runtime, &*handler, job).await {
+        let outcome = run_job(&runtime, &*handler, job).await;
+        Context::handled();
+        if let Some((job, due)) = outcome {
             lane = None;
             lanes.postpone(job, due);
         }
@@ -65,7 +77,7 @@ async fn run_job<M: Incoming, H: Handler<M>>(
         return None;
     }
     loop {
-        let failure = match attempt(runtime, handler, job.delivery.event(), job.failed + 1).await {
+        let failure = match attempt(runtime, handler, job.delivery.event(), job.failed() + 1).await {
             Ok(()) => {
                 runtime.counters.handled.increment();
                 acknowledge(runtime, job.delivery).await;
@@ -73,24 +85,22 @@ async fn run_job<M: Incoming, H: Handler<M>>(
             }
             Err(failure) => failure,
         };
-        job.failed += 1;
-        let now = Timestamp::now();
-        job.first_failure.get_or_insert(now);
+        job.fail(Timestamp::now());
         runtime.counters.failed.increment();
         let attempts = runtime.settings.retry.attempts;
-        if failure.is_final || job.failed >= attempts {
+        if failure.is_final || job.failed() >= attempts {
             give_up(runtime, job, failure.cause, &failure.error).await;
             return None;
         }
         tracing::warn!(
             event = %job.delivery.event().id(),
             consumer = runtime.info.name,
-            attempt = job.failed,
+            attempt = job.failed(),
             attempts,
             error = %Chain(&failure.error),
             "attempt failed"
         );
-        let delay = runtime.settings.retry.delay(job.failed, runtime.random());
+        let delay = runtime.settings.retry.delay(job.failed(), runtime.random());
         if !delay.is_zero() {
             return Some((job, Instant::now() + delay));
         }
@@ -112,7 +122,7 @@ async fn attempt<M: Incoming, H: Handler<M>>(
     event: &Event,
     attempt: u32,
 ) -> Result<(), Failure> {
-    let context = Context::new(event.clone(), Arc::clone(&runtime.info), attempt);
+    Context::handling(event, attempt);
     let attributes = event.attributes();
     let span = tracing::info_span!(
         "trunkline.process",
@@ -123,14 +133,13 @@ async fn attempt<M: Incoming, H: Handler<M>>(
         attempt,
         trace = attributes.trace().map(tracing::field::display),
     );
-    let current = context.clone();
     let handling = async {
         let message = M::from_event(event).map_err(|error| {
             Failure { error, cause: FailureCause::Undecodable, is_final: true }
         })?;
-        handler.handle(message, &context).await.map_err(Failure::from)
+        handler.handle(message).await.map_err(Failure::from)
     };
-    let caught = AssertUnwindSafe(in_span(span, current.scope(handling))).catch_unwind();
+    let caught = AssertUnwindSafe(in_span(span, handling)).catch_unwind();
     let outcome = match runtime.settings.timeout {
         Some(limit) if H::CANCELLABLE => match tokio::time::timeout(limit, caught).await {
             Ok(outcome) => outcome,
@@ -169,7 +178,12 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 async fn acknowledge(runtime: &Runtime, delivery: Delivery) {
     let span = tracing::debug_span!("trunkline.settle", verdict = "ack");
-    if let Err(Unsettled { error, delivery }) = in_span(span, delivery.ack()).await {
+    let outcome = if span.is_disabled() {
+        delivery.ack().await
+    } else {
+        in_span(span, delivery.ack()).await
+    };
+    if let Err(Unsettled { error, delivery }) = outcome {
         runtime.counters.settle_failed.increment();
         tracing::warn!(
             event = %delivery.event().id(),
@@ -211,8 +225,8 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
     let now = Timestamp::now();
     let letter = DeadLetter {
         cause,
-        attempts: job.failed,
-        first_failure: job.first_failure.unwrap_or(now),
+        attempts: job.failed(),
+        first_failure: job.failures.as_ref().map_or(now, |failures| failures.first),
         last_failure: now,
         error_kind: error.kind().to_string(),
         error_text: Chain(error).to_string(),
@@ -220,7 +234,7 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
     tracing::error!(
         event = %job.delivery.event().id(),
         consumer = runtime.info.name,
-        attempts = job.failed,
+        attempts = letter.attempts,
         error = letter.error_text,
         "the event goes to the dead letters"
     );

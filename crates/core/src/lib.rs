@@ -28,7 +28,7 @@ pub use broker::{
     Audience, BatchResult, Broker, BrokerAdmin, BrokerExt, Capabilities, DeadLetter,
     DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Delivery, Durability, FailureCause,
     GroupInfo, GroupSpec, Health, HealthStatus, OnFull, Order, PublishOptions, Publishing, Settle,
-    Settling, StartAt, StoredDeadLetter, SubscribeOptions, Subscription, SubscriptionExt,
+    Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions, Subscription, SubscriptionExt,
     TopicInfo, Unsettled, Verdict,
 };
 pub use builder::{DEFAULT_SOURCE, EventBuilder};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -131,8 +132,8 @@ impl Delivery {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown; the event may be delivered again.
-    pub async fn ack(self) -> Result<(), Unsettled> {
-        self.settle(Verdict::Ack).await
+    pub fn ack(self) -> Settlement {
+        self.settle(Verdict::Ack)
     }
 
     /// Asks for the event again, after a while, with `attempts` made in all.
@@ -142,8 +143,8 @@ impl Delivery {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown; the event may be delivered twice.
-    pub async fn retry(self, after: Duration, attempts: u32) -> Result<(), Unsettled> {
-        self.settle(Verdict::Retry { after, attempts }).await
+    pub fn retry(self, after: Duration, attempts: u32) -> Settlement {
+        self.settle(Verdict::Retry { after, attempts })
     }
 
     /// Moves the event to the dead letters of its group.
@@ -154,22 +155,65 @@ impl Delivery {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown; the event may be delivered again.
-    pub async fn reject(self, letter: DeadLetter) -> Result<(), Unsettled> {
-        self.settle(Verdict::Reject(Box::new(letter))).await
+    pub fn reject(self, letter: DeadLetter) -> Settlement {
+        self.settle(Verdict::Reject(Box::new(letter)))
     }
 
-    async fn settle(mut self, verdict: Verdict) -> Result<(), Unsettled> {
-        let outcome = match self.handle.settle(self.token, self.event(), verdict) {
-            Settling::Ready(outcome) => outcome,
-            Settling::Waiting(future) => future.await,
+    fn settle(self, verdict: Verdict) -> Settlement {
+        Settlement { delivery: Some(self), step: Step::Asked(verdict) }
+    }
+}
+
+/// A settlement that is to be awaited; dropped before that, the delivery is dropped unsettled.
+#[must_use = "a delivery is settled when its settlement is awaited"]
+#[derive(Debug)]
+pub struct Settlement {
+    /// Taken when the settlement ends.
+    delivery: Option<Delivery>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Asked(Verdict),
+    Waiting(Settling),
+    Ended,
+}
+
+impl Future for Settlement {
+    type Output = Result<(), Unsettled>;
+
+    /// # Panics
+    /// When polled again after it has ended, as most futures do.
+    #[expect(clippy::expect_used, reason = "the contract of a future: not polled after its end")]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let delivery = this.delivery.as_ref().expect("polled only until it has ended");
+        let mut settling = match std::mem::replace(&mut this.step, Step::Ended) {
+            Step::Asked(verdict) => {
+                delivery.handle.settle(delivery.token, delivery.event(), verdict)
+            }
+            Step::Waiting(settling) => settling,
+            Step::Ended => return Poll::Pending,
         };
-        match outcome {
+        let outcome = match &mut settling {
+            Settling::Ready(outcome) => std::mem::replace(outcome, Ok(())),
+            Settling::Waiting(future) => match future.as_mut().poll(cx) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => {
+                    this.step = Step::Waiting(settling);
+                    return Poll::Pending;
+                }
+            },
+        };
+        let mut delivery = this.delivery.take().expect("present until the settlement has ended");
+        Poll::Ready(match outcome {
             Ok(()) => {
-                self.event = None;
+                delivery.event = None;
                 Ok(())
             }
-            Err(error) => Err(Unsettled { error, delivery: self }),
-        }
+            Err(error) => Err(Unsettled { error, delivery }),
+        })
     }
 }
 

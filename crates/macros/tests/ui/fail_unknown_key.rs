@@ -1,0 +1,8 @@
+use serde::{Deserialize, Serialize};
+use trunkline_macros::DomainEvent;
+
+#[derive(Serialize, Deserialize, DomainEvent)]
+#[event(topik = "orders.placed")]
+struct OrderPlaced;
+
+fn main() {}
