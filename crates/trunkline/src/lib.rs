@@ -30,7 +30,7 @@ pub mod config;
 mod factory;
 
 pub use config::Config;
-pub use factory::{Assembled, EventBusExt};
+pub use factory::{Assembled, EventBusExt, Hybrid};
 pub use trunkline_bus::{
     Backoff, Channel, Consumer, ConsumerHandle, ConsumerMetrics, Context, EventBus,
     EventBusBuilder, Handler, HandlerError, Incoming, IntoHandler, Jitter, Metrics, OnUnhandled,

@@ -36,7 +36,26 @@ pub struct ChannelConfig {
     pub on_full: OnFull,
     /// Whether events may be dropped; `on_full = "drop-oldest"` needs this said.
     pub lossy: bool,
-    const ORDERS: [Choice<Order>; 2] = [("key", Some(Order::PerKey)), ("none", Some(Order::None))];
+    /// What happens to an event that its group has no handler for.
+    pub on_unhandled: OnUnhandled,
+    /// How long one run of a handler may take.
+    pub timeout: Option<Duration>,
+    /// The handler that takes the types that have none of their own.
+    pub default_consumer: Option<String>,
+    /// How often a failed event is run again, and how long the waits are.
+    pub retry: RetryConfig,
+}
+
+/// What happens to the later events of a key while one of them fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// They wait, and other keys flow; when the attempts are used up the event is dead-lettered.
+    #[default]
+    Block,
+}
+
+const ORDERS: [Choice<Order>; 2] = [("key", Some(Order::PerKey)), ("none", Some(Order::None))];
 const FAILURES: [Choice<OnFailure>; 3] =
     [("block", Some(OnFailure::Block)), ("park", None), ("skip", None)];
 const FULL: [Choice<OnFull>; 3] = [

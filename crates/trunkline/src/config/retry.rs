@@ -13,7 +13,17 @@ use super::read::{Choice, Section};
 pub struct RetryConfig {
     /// How many runs there are in all, the first included.
     pub attempts: u32,
-    const BACKOFFS: [Choice<Backoff>; 3] = [
+    /// How the waits between runs grow.
+    pub backoff: Backoff,
+    /// The wait before the second run.
+    pub initial_delay: Duration,
+    /// The longest wait.
+    pub max_delay: Duration,
+    /// Whether waits are varied at random, so that what failed together does not return together.
+    pub jitter: bool,
+}
+
+const BACKOFFS: [Choice<Backoff>; 3] = [
     ("fixed", Some(Backoff::Fixed)),
     ("linear", Some(Backoff::Linear)),
     ("exponential", Some(Backoff::Exponential)),

@@ -20,7 +20,7 @@ use trunkline_bus::{Channel, EventBus, Jitter, RetryPolicy};
 use trunkline_core::{Broker, Error, ErrorKind, EventStore, Result};
 use trunkline_memory::{MemoryBroker, MemoryConfig, MemoryStore, MemoryStoreConfig};
 
-use crate::config::{self, BackendConfig, BrokerConfig, ChannelConfig, Config, StoreConfig};
+use crate::config::{self, BackendConfig, BrokerConfig, ChannelConfig, Config, RetentionConfig, StoreConfig};
 
 pub use hybrid_part::Hybrid;
 
@@ -123,15 +123,18 @@ async fn store(config: &StoreConfig) -> Result<Option<Arc<dyn EventStore>>> {
     match config {
         StoreConfig::None => Ok(None),
         StoreConfig::Memory(retention) => {
-            let max = retention.max_events_per_stream;
-            let max = max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
             let settings = MemoryStoreConfig::default()
                 .with_ttl(retention.ttl)
-                .with_max_events_per_stream(max);
+                .with_max_events_per_stream(max_events(retention));
             Ok(Some(Arc::new(MemoryStore::new(settings))))
         }
         StoreConfig::Sqlite(sqlite) => sqlite_part::open(sqlite).await.map(Some),
     }
+}
+
+fn max_events(retention: &RetentionConfig) -> Option<usize> {
+    let max = retention.max_events_per_stream?;
+    Some(usize::try_from(max).unwrap_or(usize::MAX))
 }
 
 fn bus_channel(config: &ChannelConfig) -> Channel {

@@ -10,6 +10,6 @@ use crate::config::SqliteConfig;
 pub(super) async fn open(config: &SqliteConfig) -> Result<Arc<dyn EventStore>> {
     let settings = trunkline_sql::SqliteConfig::default()
         .with_ttl(config.retention.ttl)
-        .with_max_events_per_stream(config.retention.max_events_per_stream);
+        .with_max_events_per_stream(super::max_events(&config.retention));
     Ok(Arc::new(SqliteStore::open(config.url.expose(), settings).await?))
 }
