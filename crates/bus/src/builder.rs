@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smol_str::SmolStr;
-use trunkline_core::{
-    Broker, DEFAULT_SOURCE, Error, ErrorKind, EventStore, GroupSpec, Result,
-};
+use trunkline_core::{Broker, DEFAULT_SOURCE, Error, ErrorKind, EventStore, GroupSpec, Result};
 
 use crate::bus::EventBus;
 use crate::channel::Channel;

@@ -14,10 +14,11 @@ use trunkline_core::{
 
 use crate::builder::EventBusBuilder;
 use crate::channel::Channel;
-use crate::consumer::{Consumer, ConsumerInfo, Runtime};
+use crate::consumer::Consumer;
 use crate::intake::take_in;
 use crate::metrics::{ConsumerMetrics, Metrics, PublishCounters};
 use crate::middleware::PublishMiddleware;
+use crate::runtime::{ConsumerInfo, Runtime};
 
 /// Publishes events and runs handlers, over one broker and perhaps one store; clones share it.
 ///
@@ -40,17 +41,19 @@ pub(crate) struct BusInner {
     consumers: Mutex<Vec<Seat>>,
 }
 
+/// The task that polls a consumer's subscription and gives it back; gone once it is closed.
+type Intake = Arc<AsyncMutex<Option<JoinHandle<Box<dyn Subscription>>>>>;
+
 /// A consumer that was subscribed; its counters outlive it.
 struct Seat {
     runtime: Arc<Runtime>,
     /// Sorted types of its handlers, by which members of one group are compared.
     types: Vec<Option<&'static str>>,
-    intake: Arc<AsyncMutex<Option<JoinHandle<Box<dyn Subscription>>>>>,
+    intake: Intake,
 }
 
 impl EventBus {
     /// Starts a bus over `broker`.
-    #[must_use]
     pub fn builder(broker: impl Broker) -> EventBusBuilder {
         EventBusBuilder::new(Arc::new(broker))
     }
@@ -107,8 +110,7 @@ impl EventBus {
         let runtime = Runtime::new(info, settings, consumer.handlers);
         let intake = tokio::spawn(take_in(Arc::clone(&runtime), subscription));
         let intake = Arc::new(AsyncMutex::new(Some(intake)));
-        let handle =
-            ConsumerHandle { runtime: Arc::clone(&runtime), intake: Arc::clone(&intake) };
+        let handle = ConsumerHandle { runtime: Arc::clone(&runtime), intake: Arc::clone(&intake) };
         self.inner.consumers().push(Seat { runtime, types, intake });
         Ok(handle)
     }
@@ -245,7 +247,7 @@ fn snapshot(runtime: &Runtime) -> ConsumerMetrics {
 #[derive(Clone)]
 pub struct ConsumerHandle {
     runtime: Arc<Runtime>,
-    intake: Arc<AsyncMutex<Option<JoinHandle<Box<dyn Subscription>>>>>,
+    intake: Intake,
 }
 
 impl ConsumerHandle {

@@ -4,23 +4,17 @@ use std::fmt;
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 use trunkline_core::{
-    Attributes, Error, ErrorKind, FailureCause, Group, OnFull, Order, Pattern, Result, StartAt,
-    SubscribeOptions,
+    Error, ErrorKind, Group, OnFull, Order, Pattern, Result, StartAt, SubscribeOptions,
 };
 
-use crate::bus::BusInner;
 use crate::channel::Channel;
 use crate::handler::{Handler, Incoming, IntoHandler};
-use crate::lanes::Lanes;
-use crate::metrics::ConsumerCounters;
 use crate::policy::{OnUnhandled, RetryPolicy};
+use crate::runtime::Runtime;
 use crate::worker::work;
 
 /// Handlers that share a group, or a broadcast subscription, and how they are run.
@@ -74,14 +68,16 @@ pub(crate) struct Settings {
 }
 
 type Worker = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Makes a worker of a pool; its future is boxed once and handles many events.
+type Hire = Box<dyn Fn(Arc<Runtime>, usize, usize) -> Worker + Send + Sync>;
 
 /// One handler of a consumer.
 pub(crate) struct Registration {
     pub(crate) event_type: Option<&'static str>,
-    versions: RangeInclusive<u32>,
+    pub(crate) versions: RangeInclusive<u32>,
     topic: Option<Pattern>,
-    cancellable: bool,
-    hire: Box<dyn Fn(Arc<Runtime>, usize, usize) -> Worker + Send + Sync>,
+    pub(crate) cancellable: bool,
+    pub(crate) hire: Hire,
 }
 
 impl Consumer {
@@ -271,133 +267,5 @@ impl fmt::Debug for Consumer {
             .field("topics", &self.topics)
             .field("types", &types)
             .finish_non_exhaustive()
-    }
-}
-
-/// Who a consumer is, as its handlers may know.
-#[derive(Debug)]
-pub(crate) struct ConsumerInfo {
-    pub(crate) name: String,
-    pub(crate) group: Option<Group>,
-    pub(crate) bus: Weak<BusInner>,
-}
-
-/// What the intake and the workers of one consumer share.
-pub(crate) struct Runtime {
-    pub(crate) info: Arc<ConsumerInfo>,
-    pub(crate) settings: Settings,
-    pub(crate) lanes: Lanes,
-    pub(crate) counters: ConsumerCounters,
-    handlers: Vec<Registration>,
-    workers: Mutex<Workers>,
-    executor: Handle,
-    closing: AtomicBool,
-    random: AtomicU64,
-}
-
-/// The workers of a consumer.
-#[derive(Default)]
-struct Workers {
-    cancellable: JoinSet<()>,
-    /// A plain function that runs cannot be stopped: its worker keeps the event until then.
-    plain: JoinSet<()>,
-}
-
-impl Runtime {
-    pub(crate) fn new(
-        info: ConsumerInfo,
-        settings: Settings,
-        handlers: Vec<Registration>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            info: Arc::new(info),
-            lanes: Lanes::new(handlers.len(), settings.concurrency),
-            counters: ConsumerCounters::default(),
-            handlers,
-            settings,
-            workers: Mutex::default(),
-            executor: Handle::current(),
-            closing: AtomicBool::new(false),
-            random: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
-        })
-    }
-
-    /// Adds a worker to a pool, if it may have one more.
-    pub(crate) fn hire(self: &Arc<Self>, pool: u32) {
-        let pool = pool as usize;
-        let Some(worker) = self.lanes.hire(pool) else { return };
-        let work = (self.handlers[pool].hire)(Arc::clone(self), pool, worker);
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = match self.handlers[pool].cancellable {
-            true => &mut workers.cancellable,
-            false => &mut workers.plain,
-        };
-        set.spawn_on(work, &self.executor);
-    }
-
-    /// The pool that handles an event, and its fate when no handler takes it.
-    pub(crate) fn find_handler(&self, event: &Attributes) -> (u32, Option<FailureCause>) {
-        // Foreign events without a `dataversion` are the first version of their type.
-        let version = event.version().unwrap_or(1);
-        let of_type = |handler: &Registration| handler.event_type == Some(event.event_type());
-        let mut typed = (0..).zip(&self.handlers).filter(|(_, h)| of_type(h)).peekable();
-        if typed.peek().is_some() {
-            return match typed.find(|(_, handler)| handler.versions.contains(&version)) {
-                Some((pool, _)) => (pool, None),
-                None => (0, Some(FailureCause::UnknownVersion)),
-            };
-        }
-        match (0..).zip(&self.handlers).find(|(_, handler)| handler.event_type.is_none()) {
-            Some((pool, _)) => (pool, None),
-            None => (0, Some(FailureCause::Unhandled)),
-        }
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
-    /// Starts closing: nothing further starts, and what was not started goes back to the broker.
-    pub(crate) fn start_closing(&self) {
-        self.closing.store(true, Ordering::Release);
-        drop(self.lanes.close());
-    }
-
-    /// Waits for the running handlers; those that are too slow are cancelled, and their events go
-    /// back.
-    pub(crate) async fn finish(&self, deadline: tokio::time::Instant) -> Result<()> {
-        let take = || {
-            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        let Workers { mut cancellable, mut plain } = take();
-        let all_home = async {
-            while cancellable.join_next().await.is_some() {}
-            while plain.join_next().await.is_some() {}
-        };
-        let in_time = tokio::time::timeout_at(deadline, all_home).await.is_ok();
-        cancellable.shutdown().await;
-        plain.detach_all();
-        let running = self.lanes.running();
-        if in_time && running == 0 {
-            return Ok(());
-        }
-        let message = format!(
-            "handlers of `{}` did not finish in time: their events will be delivered again",
-            self.info.name
-        );
-        Err(Error::new(ErrorKind::TimedOut, "close", message).with("handlers", running))
-    }
-
-    /// A number from 0 to 1 that spreads waits; an xorshift generator is random enough for that.
-    pub(crate) fn random(&self) -> f64 {
-        let step = |mut x: u64| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x
-        };
-        let previous = self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(step(x)));
-        let bits = step(previous.unwrap_or_default()) >> 40;
-        f64::from(u32::try_from(bits).unwrap_or_default()) / f64::from(1_u32 << 24)
     }
 }

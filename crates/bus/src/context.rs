@@ -7,7 +7,7 @@ use std::sync::Arc;
 use trunkline_core::{DomainEvent, Error, ErrorKind, Event, EventId, Group, Result};
 
 use crate::bus::EventBus;
-use crate::consumer::ConsumerInfo;
+use crate::runtime::ConsumerInfo;
 
 tokio::task_local! {
     static CURRENT: Place;

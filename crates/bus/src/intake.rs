@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep};
 use trunkline_core::{Delivery, FailureCause, Order, Subscription};
 
-use crate::consumer::Runtime;
 use crate::lanes::Job;
+use crate::runtime::Runtime;
 
 /// Deliveries taken at a time: enough that the locks on the way cost little per event.
 const BATCH: usize = 256;
@@ -67,7 +67,8 @@ fn poll_alarm(runtime: &Arc<Runtime>, alarm: &mut Option<Pin<Box<Sleep>>>, cx: &
 fn dispatch(runtime: &Runtime, delivery: Delivery) -> Job {
     let event = delivery.event();
     let attributes = event.attributes();
-    let span = tracing::debug_span!("trunkline.receive", consumer = runtime.info.name, id = %event.id());
+    let span =
+        tracing::debug_span!("trunkline.receive", consumer = runtime.info.name, id = %event.id());
     span.in_scope(|| tracing::trace!("delivered"));
     let (pool, fate) = match delivery.defect() {
         Some(_) => (0, Some(FailureCause::Undecodable)),

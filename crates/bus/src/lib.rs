@@ -15,6 +15,7 @@ mod metrics;
 mod middleware;
 mod policy;
 mod publish;
+mod runtime;
 mod span;
 mod worker;
 

@@ -104,8 +104,10 @@ impl BusInner {
         self.store(event).await?;
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
-        let sending = self.broker.publish(std::slice::from_ref(event), options);
-        let result = in_span(tracing::debug_span!("trunkline.send", events = 1), sending).await;
+        let span = tracing::debug_span!("trunkline.send", events = 1);
+        // A broker may do all of its work before there is a future to wait for.
+        let sending = span.in_scope(|| self.broker.publish(std::slice::from_ref(event), options));
+        let result = in_span(span, sending).await;
         result.into_result().map_err(|error| self.mark_stored(error))
     }
 
@@ -137,7 +139,8 @@ impl BusInner {
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
         let span = tracing::debug_span!("trunkline.send", events = ready.len());
-        let sent = in_span(span, self.broker.publish(&ready, options)).await;
+        let sending = span.in_scope(|| self.broker.publish(&ready, options));
+        let sent = in_span(span, sending).await;
         for (index, error) in sent.into_failures() {
             result.fail(places[index], self.mark_stored(error));
         }
@@ -152,10 +155,12 @@ impl BusInner {
 
     fn prepare(&self, event: &Event, context: Option<&Context>) -> Result<Event> {
         let mut event = match context {
-            Some(context) if event.attributes().causation().is_none() => event.amend(|attributes| {
-                attributes.caused_by(context.event().attributes());
-                Ok(())
-            })?,
+            Some(context) if event.attributes().causation().is_none() => {
+                event.amend(|attributes| {
+                    attributes.caused_by(context.event().attributes());
+                    Ok(())
+                })?
+            }
             _ => event.clone(),
         };
         for middleware in &self.middleware {

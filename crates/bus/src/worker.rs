@@ -12,11 +12,11 @@ use trunkline_core::{
     DeadLetter, Delivery, Error, ErrorKind, Event, FailureCause, Result, Unsettled,
 };
 
-use crate::consumer::Runtime;
 use crate::context::Context;
 use crate::handler::{Handler, HandlerError, Incoming};
 use crate::lanes::{Finished, Job, Next};
 use crate::policy::OnUnhandled;
+use crate::runtime::Runtime;
 use crate::span::in_span;
 
 /// The first wait before a dead letter that was refused is offered again; doubled up to the last.
@@ -45,8 +45,7 @@ async fn work_on<M: Incoming, H: Handler<M>>(
     let mut last = None;
     loop {
         let lanes = &runtime.lanes;
-        let (next, hires) =
-            poll_fn(|cx| lanes.poll_next(pool, worker, &mut last, cx)).await;
+        let (next, hires) = poll_fn(|cx| lanes.poll_next(pool, worker, &mut last, cx)).await;
         hires.into_iter().flatten().for_each(|pool| runtime.hire(pool));
         let job = match next {
             Next::Job(job) => job,
@@ -77,7 +76,8 @@ async fn run_job<M: Incoming, H: Handler<M>>(
         return None;
     }
     loop {
-        let failure = match attempt(runtime, handler, job.delivery.event(), job.failed() + 1).await {
+        let failure = match attempt(runtime, handler, job.delivery.event(), job.failed() + 1).await
+        {
             Ok(()) => {
                 runtime.counters.handled.increment();
                 acknowledge(runtime, job.delivery).await;
@@ -134,8 +134,10 @@ async fn attempt<M: Incoming, H: Handler<M>>(
         trace = attributes.trace().map(tracing::field::display),
     );
     let handling = async {
-        let message = M::from_event(event).map_err(|error| {
-            Failure { error, cause: FailureCause::Undecodable, is_final: true }
+        let message = M::from_event(event).map_err(|error| Failure {
+            error,
+            cause: FailureCause::Undecodable,
+            is_final: true,
         })?;
         handler.handle(message).await.map_err(Failure::from)
     };
@@ -177,12 +179,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 async fn acknowledge(runtime: &Runtime, delivery: Delivery) {
-    let span = tracing::debug_span!("trunkline.settle", verdict = "ack");
-    let outcome = if span.is_disabled() {
-        delivery.ack().await
-    } else {
-        in_span(span, delivery.ack()).await
-    };
+    let id = delivery.event().id();
+    let span = tracing::debug_span!("trunkline.settle", verdict = "ack", %id);
+    let outcome =
+        if span.is_disabled() { delivery.ack().await } else { in_span(span, delivery.ack()).await };
     if let Err(Unsettled { error, delivery }) = outcome {
         runtime.counters.settle_failed.increment();
         tracing::warn!(
@@ -241,7 +241,8 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
     let mut delivery = job.delivery;
     let mut wait = FIRST_SETTLE_RETRY;
     loop {
-        let span = tracing::debug_span!("trunkline.settle", verdict = "dead_letter");
+        let id = delivery.event().id();
+        let span = tracing::debug_span!("trunkline.settle", verdict = "dead_letter", %id);
         let refused = match in_span(span, delivery.reject(letter.clone())).await {
             Ok(()) => {
                 runtime.counters.dead_lettered.increment();

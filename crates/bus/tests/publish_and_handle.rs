@@ -49,9 +49,10 @@ async fn a_published_value_reaches_its_handler() {
 async fn what_a_handler_publishes_is_caused_by_what_it_handles() {
     let bus = EventBus::builder(MemoryBroker::default()).start().await.unwrap();
     let (seen, mut events) = mpsc::unbounded_channel();
-    let orders = Consumer::group("orders").on(|order: Typed<OrderPlaced>, context: Context| async move {
-        context.bus()?.publish(OrderInvoiced { number: order.number }).await.map(drop)
-    });
+    let orders =
+        Consumer::group("orders").on(|order: Typed<OrderPlaced>, context: Context| async move {
+            context.bus()?.publish(OrderInvoiced { number: order.number }).await.map(drop)
+        });
     let invoices = Consumer::group("invoices").on(move |invoice: Typed<OrderInvoiced>| {
         let seen = seen.clone();
         async move { seen.send(invoice.event().clone()).unwrap() }
@@ -102,13 +103,14 @@ async fn a_failing_event_is_tried_as_often_as_its_policy_says_and_then_dead_lett
 async fn keys_keep_their_order_with_many_workers() {
     let bus = EventBus::builder(MemoryBroker::default()).start().await.unwrap();
     let (seen, mut orders) = mpsc::unbounded_channel();
-    let consumer = Consumer::group("billing").concurrency(16).on(move |order: Typed<OrderPlaced>| {
-        let seen = seen.clone();
-        async move {
-            tokio::task::yield_now().await;
-            seen.send((*order).clone()).unwrap();
-        }
-    });
+    let consumer =
+        Consumer::group("billing").concurrency(16).on(move |order: Typed<OrderPlaced>| {
+            let seen = seen.clone();
+            async move {
+                tokio::task::yield_now().await;
+                seen.send((*order).clone()).unwrap();
+            }
+        });
     bus.subscribe(consumer).await.unwrap();
     for number in 0..2_000 {
         bus.publish(placed(&format!("customer-{}", number % 50), number)).await.unwrap();
@@ -131,10 +133,11 @@ async fn a_plain_function_runs_off_the_async_threads_and_can_publish() {
         context.bus()?.publish_blocking(OrderInvoiced { number: order.number }).map(drop)
     });
     bus.subscribe(Consumer::group("orders").on(plain_handler)).await.unwrap();
-    let invoices = Consumer::group("invoices").topics(["orders.invoiced"]).on(move |event: Event| {
-        let seen = seen.clone();
-        async move { seen.send(event.attributes().causation().cloned()).unwrap() }
-    });
+    let invoices =
+        Consumer::group("invoices").topics(["orders.invoiced"]).on(move |event: Event| {
+            let seen = seen.clone();
+            async move { seen.send(event.attributes().causation().cloned()).unwrap() }
+        });
     bus.subscribe(invoices).await.unwrap();
     let cause = bus.publish(placed("ann", 7)).await.unwrap();
     let causation = tokio::time::timeout(SOON, events.recv()).await.unwrap().unwrap();

@@ -28,8 +28,8 @@ pub use broker::{
     Audience, BatchResult, Broker, BrokerAdmin, BrokerExt, Capabilities, DeadLetter,
     DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Delivery, Durability, FailureCause,
     GroupInfo, GroupSpec, Health, HealthStatus, OnFull, Order, PublishOptions, Publishing, Settle,
-    Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions, Subscription, SubscriptionExt,
-    TopicInfo, Unsettled, Verdict,
+    Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions, Subscription,
+    SubscriptionExt, TopicInfo, Unsettled, Verdict,
 };
 pub use builder::{DEFAULT_SOURCE, EventBuilder};
 pub use codec::{Codec, Data};

@@ -17,69 +17,38 @@ pub(crate) enum MemoryError<'a> {
 
 impl From<MemoryError<'_>> for Error {
     fn from(error: MemoryError<'_>) -> Self {
-        let publish = |kind, message: String| Error::new(kind, "publish", message);
+        let of = |kind, operation, message: &'static str| Error::new(kind, operation, message);
         match error {
             MemoryError::Closed(operation) => {
-                Error::new(ErrorKind::Closed, operation, "the memory broker is closed")
+                of(ErrorKind::Closed, operation, "the memory broker is closed")
             }
-            MemoryError::Full { group: Some(group), capacity } => publish(
-                ErrorKind::Full,
-                format!(
-                    "the buffer of group `{group}` is full: add members, or raise its buffer_size"
-                ),
-            )
-            .with("buffer_size", capacity),
-            MemoryError::Full { group: None, capacity } => publish(
-                ErrorKind::Full,
-                "the buffer of a broadcast subscriber is full: it is too slow, or its \
-                 buffer_size too small"
-                    .to_owned(),
-            )
-            .with("buffer_size", capacity),
-            MemoryError::FullOfOwn { group } => publish(
-                ErrorKind::Full,
-                format!(
-                    "the buffer of group `{group}` is full, and a handler of that group cannot \
-                     wait for itself: publish less per event, or raise its buffer_size"
-                ),
-            ),
-            MemoryError::TooLarge { bytes, limit } => publish(
-                ErrorKind::TooLarge,
-                format!(
-                    "the event's data has {bytes} bytes and max_event_bytes is {limit}: store the \
-                     data elsewhere and publish a reference"
-                ),
-            ),
-            MemoryError::Unroutable(topic) => publish(
-                ErrorKind::Unroutable,
-                format!(
-                    "nobody takes topic `{topic}`: subscribe first, or name its groups in \
-                     channels.*.consumers"
-                ),
-            )
-            .with("topic", topic),
-            MemoryError::Aborted => publish(
+            MemoryError::Full { group, capacity } => full(group, capacity),
+            MemoryError::FullOfOwn { group } => full_of_own(group),
+            MemoryError::TooLarge { bytes, limit } => too_large(bytes, limit),
+            MemoryError::Unroutable(topic) => unroutable(topic),
+            MemoryError::Aborted => of(
                 ErrorKind::Aborted,
-                "an earlier event of the same topic and key in the batch was not accepted"
-                    .to_owned(),
+                "publish",
+                "an earlier event of the same topic and key in the batch was not accepted",
             ),
-            MemoryError::LettersFull(limit) => Error::new(
+            MemoryError::LettersFull(limit) => of(
                 ErrorKind::Full,
                 "dead-letter",
                 "the dead letters are full: read and settle some; the event stays unacknowledged",
             )
             .with("max_dead_letters", limit),
-            MemoryError::GroupInUse(group) => Error::new(
+            MemoryError::GroupInUse(group) => of(
                 ErrorKind::Conflict,
                 "delete group",
-                format!("group `{group}` has live members: close them first"),
-            ),
-            MemoryError::LetterGone => Error::new(
+                "the group has live members: close them first",
+            )
+            .with("group", group),
+            MemoryError::LetterGone => of(
                 ErrorKind::NotFound,
                 "settle dead letter",
                 "there is no such dead letter: it was redriven or discarded before",
             ),
-            MemoryError::SubscriberGone => Error::new(
+            MemoryError::SubscriberGone => of(
                 ErrorKind::NotFound,
                 "settle dead letter",
                 "the group or subscriber that gave the event up is gone: discard the dead letter, \
@@ -87,4 +56,43 @@ impl From<MemoryError<'_>> for Error {
             ),
         }
     }
+}
+
+fn publish_error(kind: ErrorKind, message: String) -> Error {
+    Error::new(kind, "publish", message)
+}
+
+fn full(group: Option<&Group>, capacity: usize) -> Error {
+    let message = match group {
+        Some(group) => {
+            format!("the buffer of group `{group}` is full: add members, or raise its buffer_size")
+        }
+        None => "the buffer of a broadcast subscriber is full: it is too slow, or its buffer_size \
+                 too small"
+            .to_owned(),
+    };
+    publish_error(ErrorKind::Full, message).with("buffer_size", capacity)
+}
+
+fn full_of_own(group: &Group) -> Error {
+    let message = format!(
+        "the buffer of group `{group}` is full, and a handler of that group cannot wait for \
+         itself: publish less per event, or raise its buffer_size"
+    );
+    publish_error(ErrorKind::Full, message)
+}
+
+fn too_large(bytes: usize, limit: usize) -> Error {
+    let message = format!(
+        "the event's data has {bytes} bytes and max_event_bytes is {limit}: store the data \
+         elsewhere and publish a reference"
+    );
+    publish_error(ErrorKind::TooLarge, message)
+}
+
+fn unroutable(topic: &Topic) -> Error {
+    let message = format!(
+        "nobody takes topic `{topic}`: subscribe first, or name its groups in channels.*.consumers"
+    );
+    publish_error(ErrorKind::Unroutable, message).with("topic", topic)
 }

@@ -195,7 +195,7 @@ impl Batch<'_> {
                 let group = full.group.as_ref();
                 return Err(MemoryError::Full { group, capacity: full.capacity }.into());
             };
-            let permit = room.map_err(|_| MemoryError::Closed("publish"))?;
+            let Ok(permit) = room else { return Err(MemoryError::Closed("publish").into()) };
             self.shared.check_open("publish")?;
             match self.enqueue(event, Some((&full, permit))) {
                 Attempt::Accepted => return Ok(()),

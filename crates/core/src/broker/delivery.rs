@@ -101,7 +101,10 @@ impl Delivery {
     /// # Panics
     /// Never: the event is taken only by settling, which consumes the delivery.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "only settling takes the event, and it takes `self` too")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only settling takes the event, and it takes `self` too"
+    )]
     pub fn event(&self) -> &Event {
         self.event.as_ref().expect("a delivery that is not settled has its event")
     }

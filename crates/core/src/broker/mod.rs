@@ -24,7 +24,9 @@ pub use admin::{
     StoredDeadLetter, TopicInfo,
 };
 pub use capabilities::{Capabilities, Durability};
-pub use delivery::{DeadLetter, Delivery, FailureCause, Settle, Settlement, Settling, Unsettled, Verdict};
+pub use delivery::{
+    DeadLetter, Delivery, FailureCause, Settle, Settlement, Settling, Unsettled, Verdict,
+};
 pub use ext::BrokerExt;
 pub use options::{Audience, OnFull, Order, PublishOptions, StartAt, SubscribeOptions};
 pub use publishing::{BatchResult, Publishing};

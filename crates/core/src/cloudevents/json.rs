@@ -198,7 +198,9 @@ fn read_attribute(
         Scalar::Null => {}
         Scalar::Value(value) => reader.read(name, value)?,
         Scalar::Other(found) => {
-            let message = format!("the attribute `{name}` is {found}: use text, a 32-bit integer or a Boolean");
+            let message = format!(
+                "the attribute `{name}` is {found}: use text, a 32-bit integer or a Boolean"
+            );
             return Err(Error::new(ErrorKind::Invalid, "event", message));
         }
     }

@@ -138,4 +138,3 @@ macro_rules! delegate_store {
 }
 
 delegate_store!(Box<S>, std::sync::Arc<S>);
-

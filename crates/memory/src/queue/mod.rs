@@ -15,8 +15,8 @@ use trunkline_core::{Event, EventId, Group, OnFull, Order};
 
 pub(crate) use self::acked::Acked;
 use self::acked::Added;
-pub(crate) use self::state::{Entry, MemberId};
 use self::state::{Delayed, Member, State, Wakers};
+pub(crate) use self::state::{Entry, MemberId};
 use crate::lock;
 
 /// Two locks: publishers append to the inbox, members share the state, and what has arrived moves
@@ -82,7 +82,8 @@ impl Queue {
     ) -> Self {
         let room = Semaphore::new(capacity.min(Semaphore::MAX_PERMITS));
         let state = Mutex::new(State::default());
-        let (inbox, asleep, eager) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(true));
+        let (inbox, asleep, eager) =
+            (Mutex::default(), AtomicBool::new(false), AtomicBool::new(true));
         Self { group, capacity, on_full, order, lanes, room, inbox, asleep, eager, state }
     }
 

@@ -48,9 +48,9 @@ pub use bus::BusConfig;
 pub use channel::{ChannelConfig, OnFailure};
 pub use problem::{Location, Problem};
 pub use retry::RetryConfig;
-pub use trunkline_bus::{Backoff, OnUnhandled};
 pub use routing::{OnNoLocalSubscriber, OnRemoteDown, RoutingConfig, RuleConfig};
 pub use store::{RetentionConfig, SqliteConfig, StoreConfig};
+pub use trunkline_bus::{Backoff, OnUnhandled};
 pub use url::Url;
 
 use describe::Page;

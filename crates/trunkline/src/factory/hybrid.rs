@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use trunkline_core::{Broker, Result};
 use trunkline_hybrid::{
-    HybridBroker, HybridConfig, OnNoLocalSubscriber, OnRemoteDown, RoutingRules, Rule, RulesStrategy,
+    HybridBroker, HybridConfig, OnNoLocalSubscriber, OnRemoteDown, RoutingRules, Rule,
+    RulesStrategy,
 };
 
 use crate::config::{self, RoutingConfig, RuleConfig};

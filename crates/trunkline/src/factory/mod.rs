@@ -20,7 +20,9 @@ use trunkline_bus::{Channel, EventBus, Jitter, RetryPolicy};
 use trunkline_core::{Broker, Error, ErrorKind, EventStore, Result};
 use trunkline_memory::{MemoryBroker, MemoryConfig, MemoryStore, MemoryStoreConfig};
 
-use crate::config::{self, BackendConfig, BrokerConfig, ChannelConfig, Config, RetentionConfig, StoreConfig};
+use crate::config::{
+    self, BackendConfig, BrokerConfig, ChannelConfig, Config, RetentionConfig, StoreConfig,
+};
 
 pub use hybrid_part::Hybrid;
 
