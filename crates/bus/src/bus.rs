@@ -22,8 +22,8 @@ use crate::runtime::{ConsumerInfo, Runtime};
 
 /// Publishes events and runs handlers, over one broker and perhaps one store; clones share it.
 ///
-/// Dropping the last clone cancels handlers where they stand; call [`EventBus::close`] to let them
-/// finish.
+/// Dropping the last clone stops intake, and nobody waits for the handlers that run; call
+/// [`EventBus::close`] to wait for them.
 #[derive(Clone)]
 pub struct EventBus {
     pub(crate) inner: Arc<BusInner>,
@@ -38,13 +38,21 @@ pub(crate) struct BusInner {
     pub(crate) options: PublishOptions,
     pub(crate) counters: PublishCounters,
     pub(crate) channels: Vec<Channel>,
-    consumers: Mutex<Vec<Seat>>,
+    consumers: Mutex<Consumers>,
+}
+
+/// The consumers that are subscribed, and what those did that have left.
+#[derive(Default)]
+struct Consumers {
+    live: Vec<Seat>,
+    /// One entry for each name that was ever subscribed, in that order.
+    left: Vec<ConsumerMetrics>,
 }
 
 /// The task that polls a consumer's subscription and gives it back; gone once it is closed.
 type Intake = Arc<AsyncMutex<Option<JoinHandle<Box<dyn Subscription>>>>>;
 
-/// A consumer that was subscribed; its counters outlive it.
+/// A consumer that is subscribed.
 struct Seat {
     runtime: Arc<Runtime>,
     /// Sorted types of its handlers, by which members of one group are compared.
@@ -111,7 +119,7 @@ impl EventBus {
         let intake = tokio::spawn(take_in(Arc::clone(&runtime), subscription));
         let intake = Arc::new(AsyncMutex::new(Some(intake)));
         let handle = ConsumerHandle { runtime: Arc::clone(&runtime), intake: Arc::clone(&intake) };
-        self.inner.consumers().push(Seat { runtime, types, intake });
+        self.inner.consumers().add(Seat { runtime, types, intake });
         Ok(handle)
     }
 
@@ -122,7 +130,7 @@ impl EventBus {
     ) -> Result<()> {
         let Some(group) = group else { return Ok(()) };
         let consumers = self.inner.consumers();
-        let mut members = consumers.iter().filter(|seat| {
+        let mut members = consumers.live.iter().filter(|seat| {
             seat.runtime.info.group.as_ref() == Some(group) && !seat.runtime.is_closing()
         });
         if members.all(|seat| seat.types == types) {
@@ -174,12 +182,15 @@ impl EventBus {
             published: counters.published.get(),
             rejected: counters.rejected.get(),
             stored: counters.stored.get(),
-            consumers: consumers.iter().map(|seat| snapshot(&seat.runtime)).collect(),
+            consumers: consumers.metrics(),
         }
     }
 
     /// Closes cleanly: intake stops, running handlers finish and their acknowledgements land, what
     /// was not started goes back to the broker uncounted, and then the broker is closed. Idempotent.
+    ///
+    /// What went back is delivered to other members, or after the next start, as far as the broker's
+    /// acceptance survives: on the memory broker it is gone with the process.
     ///
     /// # Errors
     /// `TimedOut` when handlers were still running at the deadline: async ones were cancelled and
@@ -191,7 +202,7 @@ impl EventBus {
         let deadline = Instant::now() + deadline;
         let handles: Vec<ConsumerHandle> = {
             let consumers = self.inner.consumers();
-            consumers.iter().map(Seat::handle).collect()
+            consumers.live.iter().map(Seat::handle).collect()
         };
         // All stop at once; a slow consumer must not leave the others taking in more.
         handles.iter().for_each(|handle| handle.runtime.start_closing());
@@ -205,15 +216,48 @@ impl EventBus {
 }
 
 impl BusInner {
-    fn consumers(&self) -> MutexGuard<'_, Vec<Seat>> {
+    fn consumers(&self) -> MutexGuard<'_, Consumers> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Consumers {
+    fn add(&mut self, seat: Seat) {
+        let name = &seat.runtime.info.name;
+        if self.left.iter().all(|known| known.name != *name) {
+            self.left.push(ConsumerMetrics { name: name.clone(), ..ConsumerMetrics::default() });
+        }
+        self.live.push(seat);
+    }
+
+    /// Forgets a consumer that has left, save what it did.
+    fn remove(&mut self, runtime: &Arc<Runtime>) {
+        let Some(at) = self.live.iter().position(|seat| Arc::ptr_eq(&seat.runtime, runtime)) else {
+            return;
+        };
+        let seat = self.live.swap_remove(at);
+        add_to(&mut self.left, &snapshot(&seat.runtime));
+    }
+
+    fn metrics(&self) -> Vec<ConsumerMetrics> {
+        let mut metrics = self.left.clone();
+        for seat in &self.live {
+            add_to(&mut metrics, &snapshot(&seat.runtime));
+        }
+        metrics
+    }
+}
+
+fn add_to(totals: &mut [ConsumerMetrics], one: &ConsumerMetrics) {
+    if let Some(total) = totals.iter_mut().find(|total| total.name == one.name) {
+        total.add(one);
     }
 }
 
 impl Drop for BusInner {
     fn drop(&mut self) {
         // Nobody can close the consumers any more: intakes and idle workers go home.
-        self.consumers().iter().for_each(|seat| seat.runtime.start_closing());
+        self.consumers().live.iter().for_each(|seat| seat.runtime.start_closing());
     }
 }
 
@@ -287,6 +331,9 @@ impl ConsumerHandle {
         // The intake may have taken something in while the consumer began to close.
         self.runtime.start_closing();
         let outcome = self.runtime.finish(deadline).await;
+        if let Some(bus) = self.runtime.info.bus.upgrade() {
+            bus.consumers().remove(&self.runtime);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         outcome.and(subscription?.close(left).await)
     }

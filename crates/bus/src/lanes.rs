@@ -144,6 +144,12 @@ impl Lanes {
     /// Takes in what the broker has delivered, in order; returns the pools that want a worker.
     pub(crate) fn admit(&self, jobs: impl Iterator<Item = Job>) -> Vec<u32> {
         let mut state = self.state();
+        if state.closing {
+            drop(state);
+            // Dropped, they go back to the broker.
+            jobs.for_each(drop);
+            return Vec::new();
+        }
         for job in jobs {
             state.admit(job);
         }
@@ -203,6 +209,11 @@ impl Lanes {
     /// Puts a job back to wait for its next attempt; its lane stays open, so that its key waits.
     pub(crate) fn postpone(&self, job: Job, due: Instant) {
         let mut state = self.state();
+        if state.closing {
+            drop(state);
+            // Dropped, it goes back to the broker, for its next attempt to be made elsewhere.
+            return drop(job);
+        }
         let number = state.next_number;
         state.next_number += 1;
         state.postponed.push(Reverse(Postponed { due, number, job }));

@@ -53,11 +53,12 @@ pub struct Metrics {
     pub rejected: u64,
     /// Events that the store appended, or had already.
     pub stored: u64,
-    /// Every consumer that was ever subscribed, in that order.
+    /// One entry for each name of a consumer, over all its members, those that have left included; in
+    /// the order of their first subscription.
     pub consumers: Vec<ConsumerMetrics>,
 }
 
-/// What one consumer has done since it was subscribed.
+/// What the consumers of one name have done since the bus started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerMetrics {
@@ -81,6 +82,26 @@ pub struct ConsumerMetrics {
     pub settle_failed: u64,
     /// Events that are with a handler now.
     pub in_flight: u64,
+}
+
+impl ConsumerMetrics {
+    /// Adds what another member of the same name has done.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.delivered, other.delivered),
+            (&mut self.handled, other.handled),
+            (&mut self.failed, other.failed),
+            (&mut self.panicked, other.panicked),
+            (&mut self.timed_out, other.timed_out),
+            (&mut self.dead_lettered, other.dead_lettered),
+            (&mut self.unhandled, other.unhandled),
+            (&mut self.settle_failed, other.settle_failed),
+            (&mut self.in_flight, other.in_flight),
+        ];
+        for (own, more) in pairs {
+            *own += more;
+        }
+    }
 }
 
 impl ConsumerCounters {

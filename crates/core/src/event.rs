@@ -37,9 +37,11 @@ use crate::topic::Topic;
 #[derive(Clone)]
 pub struct Event(Arc<Inner<dyn Payload>>);
 
+/// Laid out as written, so that what every hop looks at stands in the first cache lines.
+#[repr(C)]
 struct Inner<P: ?Sized> {
-    attributes: Attributes,
     forms: OnceLock<Box<Forms>>,
+    attributes: Attributes,
     payload: P,
 }
 
@@ -169,7 +171,7 @@ impl Event {
     }
 
     fn seal<P: Payload>(attributes: Attributes, payload: P) -> Self {
-        Self(Arc::new(Inner { attributes, forms: OnceLock::new(), payload }))
+        Self(Arc::new(Inner { forms: OnceLock::new(), attributes, payload }))
     }
 
     /// The attributes.

@@ -14,11 +14,14 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> trunkline::Result<()> {
 //! let bus = EventBus::in_memory().await?;
-//! let billing = Consumer::group("billing").on(|order: Typed<OrderPlaced>| async move {
-//!     println!("{} owes {} cents", order.customer, order.total_cents);
+//! let (done, mut handled) = tokio::sync::mpsc::unbounded_channel();
+//! let billing = Consumer::group("billing").on(move |order: Typed<OrderPlaced>| {
+//!     let done = done.clone();
+//!     async move { done.send(format!("{} owes {} cents", order.customer, order.total_cents)) }
 //! });
 //! bus.subscribe(billing).await?;
 //! bus.publish(OrderPlaced { customer: "ann".into(), total_cents: 1250 }).await?;
+//! assert_eq!(handled.recv().await.as_deref(), Some("ann owes 1250 cents"));
 //! bus.close(std::time::Duration::from_secs(5)).await
 //! # }
 //! ```
@@ -69,3 +72,8 @@ pub mod prelude {
         plain,
     };
 }
+
+/// Compiles and runs the example of the README.
+#[cfg(all(doctest, feature = "macros"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

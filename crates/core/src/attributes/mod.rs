@@ -18,24 +18,25 @@ pub(crate) use wire::AttributeReader;
 /// What is known about an event without looking at its payload.
 ///
 /// Everything that most events have is held in place; the rest shares one allocation that is made
-/// when the first of it is set.
+/// when the first of it is set. Laid out as written: what every hop looks at comes first.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub struct Attributes {
-    id: EventId,
-    source: SmolStr,
-    event_type: SmolStr,
-    topic: Topic,
-    time: Option<Timestamp>,
-    key: Option<SmolStr>,
-    content_type: Option<SmolStr>,
-    correlation: Option<EventId>,
-    causation: Option<EventId>,
-    trace: Option<TraceParent>,
     lane: Option<u64>,
+    topic: Topic,
+    event_type: SmolStr,
     version: Option<u32>,
     priority: Priority,
     kind: Option<Kind>,
     rare: Option<Box<Rare>>,
+    key: Option<SmolStr>,
+    id: EventId,
+    source: SmolStr,
+    time: Option<Timestamp>,
+    content_type: Option<SmolStr>,
+    correlation: Option<EventId>,
+    causation: Option<EventId>,
+    trace: Option<TraceParent>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

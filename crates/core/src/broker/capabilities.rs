@@ -91,7 +91,7 @@ impl Capabilities {
     ///
     /// # Errors
     /// `Unsupported` for an option that the broker lacks, `Invalid` for options without topics or
-    /// with a prefetch of 0, and for `DropOldest` on a group whose channel is not lossy.
+    /// with a prefetch of 0.
     pub fn check_subscribe(&self, options: &super::SubscribeOptions) -> Result<()> {
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, "subscribe", message));
         if options.topics.is_empty() {

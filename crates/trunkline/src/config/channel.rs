@@ -40,8 +40,6 @@ pub struct ChannelConfig {
     pub on_unhandled: OnUnhandled,
     /// How long one run of a handler may take.
     pub timeout: Option<Duration>,
-    /// The handler that takes the types that have none of their own.
-    pub default_consumer: Option<String>,
     /// How often a failed event is run again, and how long the waits are.
     pub retry: RetryConfig,
 }
@@ -84,7 +82,6 @@ impl ChannelConfig {
             lossy: false,
             on_unhandled: OnUnhandled::default(),
             timeout: None,
-            default_consumer: None,
             retry: RetryConfig::default(),
         }
     }
@@ -97,6 +94,11 @@ impl ChannelConfig {
 
     pub(super) fn read(item: &Item<'_>) -> Option<Self> {
         let mut section = item.section()?;
+        if let Some(item) = section.get("default_consumer") {
+            let instead = "give the group's consumer a handler of `Event`, which takes every type \
+                           that has no handler of its own";
+            item.wrong(format!("it is not available in this version: {instead}"));
+        }
         let channel = Self {
             name: item.key.to_owned(),
             topics: read_topics(&mut section),
@@ -113,7 +115,6 @@ impl ChannelConfig {
                 .choice("on_unhandled", "on_unhandled", &UNHANDLED)
                 .unwrap_or_default(),
             timeout: section.millis("timeout_ms"),
-            default_consumer: section.text("default_consumer").map(str::to_owned),
             retry: section.section("retry").map(RetryConfig::read).unwrap_or_default(),
         };
         if channel.on_full == OnFull::DropOldest && !channel.lossy {
@@ -138,7 +139,6 @@ impl ChannelConfig {
         page.set("lossy", self.lossy);
         page.choice("on_unhandled", self.on_unhandled, &UNHANDLED);
         page.millis_or_note("timeout_ms", self.timeout, "no limit");
-        page.set_or_note("default_consumer", self.default_consumer.clone(), "none");
         self.retry.describe(page);
     }
 }

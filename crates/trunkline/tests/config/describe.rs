@@ -68,7 +68,6 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
         lossy = true
         on_unhandled = "dead_letter"
         timeout_ms = 4
-        default_consumer = "d"
         retry = { attempts = 1, backoff = "fixed", initial_delay_ms = 2, max_delay_ms = 3, jitter = false }
         [channels.aa]
         topics = ["#"]

@@ -104,7 +104,6 @@ fn a_channel_takes_every_other_key() {
         lossy = true
         on_unhandled = "dead_letter"
         timeout_ms = 1500
-        default_consumer = "fallback"
         [channels.orders.retry]
         backoff = "linear"
         jitter = false
@@ -116,7 +115,6 @@ fn a_channel_takes_every_other_key() {
     assert_eq!((channel.on_failure, channel.on_full), (OnFailure::Block, OnFull::DropOldest));
     assert_eq!((channel.lossy, channel.on_unhandled), (true, OnUnhandled::DeadLetter));
     assert_eq!(channel.timeout, Some(Duration::from_millis(1500)));
-    assert_eq!(channel.default_consumer.as_deref(), Some("fallback"));
     assert_eq!((channel.retry.backoff, channel.retry.jitter), (Backoff::Linear, false));
     assert_eq!(channel.retry.attempts, 3);
 }

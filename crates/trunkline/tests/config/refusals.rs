@@ -70,6 +70,14 @@ fn what_a_later_version_will_do_is_refused_and_not_ignored() {
             format!("delayed redelivery {later}; every retry is immediate: remove `immediate`"),
         ),
         (
+            format!("{channel}default_consumer = \"fallback\"\n"),
+            "channels.a.default_consumer",
+            format!(
+                "it {later}: give the group's consumer a handler of `Event`, which takes every \
+                 type that has no handler of its own"
+            ),
+        ),
+        (
             "[store]\ntype = \"memory\"\nguarantee = \"outbox\"\n".to_owned(),
             "store.guarantee",
             format!("the guarantee `outbox` {later}: remove the key"),
