@@ -22,8 +22,8 @@ use crate::runtime::{ConsumerInfo, Runtime};
 
 /// Publishes events and runs handlers, over one broker and perhaps one store; clones share it.
 ///
-/// Dropping the last clone stops intake, and nobody waits for the handlers that run; call
-/// [`EventBus::close`] to wait for them.
+/// Dropping the last clone cancels handlers where they stand, and their events are delivered again;
+/// call [`EventBus::close`] to let them finish.
 #[derive(Clone)]
 pub struct EventBus {
     pub(crate) inner: Arc<BusInner>,
@@ -49,8 +49,17 @@ struct Consumers {
     left: Vec<ConsumerMetrics>,
 }
 
-/// The task that polls a consumer's subscription and gives it back; gone once it is closed.
-type Intake = Arc<AsyncMutex<Option<JoinHandle<Box<dyn Subscription>>>>>;
+type Intake = Arc<AsyncMutex<Stage>>;
+
+/// How far a consumer has come on its way out.
+enum Stage {
+    /// A task polls the subscription, and gives it back when the consumer closes.
+    Polling(JoinHandle<Box<dyn Subscription>>),
+    /// Nothing comes in any more; handlers may still run.
+    Stopped(Result<Box<dyn Subscription>>),
+    /// The consumer has left.
+    Left,
+}
 
 /// A consumer that is subscribed.
 struct Seat {
@@ -117,7 +126,7 @@ impl EventBus {
         let info = ConsumerInfo { name, group, bus: Arc::downgrade(&self.inner) };
         let runtime = Runtime::new(info, settings, consumer.handlers);
         let intake = tokio::spawn(take_in(Arc::clone(&runtime), subscription));
-        let intake = Arc::new(AsyncMutex::new(Some(intake)));
+        let intake = Arc::new(AsyncMutex::new(Stage::Polling(intake)));
         let handle = ConsumerHandle { runtime: Arc::clone(&runtime), intake: Arc::clone(&intake) };
         self.inner.consumers().add(Seat { runtime, types, intake });
         Ok(handle)
@@ -256,8 +265,8 @@ fn add_to(totals: &mut [ConsumerMetrics], one: &ConsumerMetrics) {
 
 impl Drop for BusInner {
     fn drop(&mut self) {
-        // Nobody can close the consumers any more: intakes and idle workers go home.
-        self.consumers().live.iter().for_each(|seat| seat.runtime.start_closing());
+        // Nobody can close the consumers any more.
+        self.consumers().live.iter().for_each(|seat| seat.runtime.abandon());
     }
 }
 
@@ -322,12 +331,16 @@ impl ConsumerHandle {
 
     async fn finish(&self, deadline: Instant) -> Result<()> {
         // Held to the end, so that a second caller waits for the first.
-        let mut intake = self.intake.lock().await;
-        let Some(task) = intake.as_mut() else { return Ok(()) };
-        let subscription = task.await.map_err(|failed| {
-            Error::new(ErrorKind::Backend, "close", "the intake of a consumer died").because(failed)
-        });
-        *intake = None;
+        let mut stage = self.intake.lock().await;
+        if let Stage::Polling(task) = &mut *stage {
+            *stage = Stage::Stopped(task.await.map_err(|failed| {
+                let message = "the intake of a consumer died";
+                Error::new(ErrorKind::Backend, "close", message).because(failed)
+            }));
+        }
+        if matches!(*stage, Stage::Left) {
+            return Ok(());
+        }
         // The intake may have taken something in while the consumer began to close.
         self.runtime.start_closing();
         let outcome = self.runtime.finish(deadline).await;
@@ -335,7 +348,10 @@ impl ConsumerHandle {
             bus.consumers().remove(&self.runtime);
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        outcome.and(subscription?.close(left).await)
+        match std::mem::replace(&mut *stage, Stage::Left) {
+            Stage::Stopped(subscription) => outcome.and(subscription?.close(left).await),
+            Stage::Polling(_) | Stage::Left => outcome,
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the intake and the workers of one consumer share.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -41,6 +43,15 @@ struct Workers {
     plain: JoinSet<()>,
 }
 
+impl Workers {
+    /// Ready when all have gone home.
+    fn poll_home(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while ready!(self.cancellable.poll_join_next(cx)).is_some() {}
+        while ready!(self.plain.poll_join_next(cx)).is_some() {}
+        Poll::Ready(())
+    }
+}
+
 impl Runtime {
     pub(crate) fn new(
         info: ConsumerInfo,
@@ -65,7 +76,7 @@ impl Runtime {
         let pool = pool as usize;
         let Some(worker) = self.lanes.hire(pool) else { return };
         let work = (self.handlers[pool].hire)(Arc::clone(self), pool, worker);
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workers = self.workers();
         let set = match self.handlers[pool].cancellable {
             true => &mut workers.cancellable,
             false => &mut workers.plain,
@@ -101,17 +112,25 @@ impl Runtime {
         drop(self.lanes.close());
     }
 
+    /// Closes without waiting: handlers are cancelled where they stand, and their events go back.
+    /// Only a plain function goes on, with its event, until it returns.
+    pub(crate) fn abandon(&self) {
+        self.start_closing();
+        self.workers().cancellable.abort_all();
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the running handlers; those that are too slow are cancelled, and their events go
     /// back.
+    ///
+    /// A dropped call has cancelled nothing: the workers stay where they are.
     pub(crate) async fn finish(&self, deadline: tokio::time::Instant) -> Result<()> {
-        let take =
-            || std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        let Workers { mut cancellable, mut plain } = take();
-        let all_home = async {
-            while cancellable.join_next().await.is_some() {}
-            while plain.join_next().await.is_some() {}
-        };
+        let all_home = poll_fn(|cx| self.workers().poll_home(cx));
         let in_time = tokio::time::timeout_at(deadline, all_home).await.is_ok();
+        let Workers { mut cancellable, mut plain } = std::mem::take(&mut *self.workers());
         cancellable.shutdown().await;
         plain.detach_all();
         let running = self.lanes.running();

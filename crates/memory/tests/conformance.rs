@@ -68,6 +68,10 @@ fn main() -> ExitCode {
         .broker("memory/boxed", &capabilities(), boxed)
         .broker("memory/shared", &capabilities(), shared)
         .broker("memory/history", &capabilities_with_history(), with_history)
+        .bus("memory/value", &capabilities(), broker)
+        .bus("memory/boxed", &capabilities(), boxed)
+        .bus("memory/shared", &capabilities(), shared)
+        .bus("memory/history", &capabilities_with_history(), with_history)
         .store("memory/value", |limits| async move { Ok(Fixture::new(store(limits))) })
         .store("memory/boxed", |limits| async move {
             Ok(Fixture::new(Box::new(store(limits)) as Box<dyn EventStore>))

@@ -72,7 +72,7 @@ impl Member {
     /// A member that is short of work by a quarter is worth waking: a wake for every single
     /// settlement would cost more than the events.
     fn is_hungry(&self) -> bool {
-        self.out <= self.prefetch - self.prefetch / 4
+        self.out + (self.prefetch / 4).max(1) <= self.prefetch
     }
 }
 
