@@ -10,6 +10,7 @@ use trunkline_core::{Delivery, FailureCause, Order, Subscription};
 
 use crate::lanes::Job;
 use crate::runtime::Runtime;
+use crate::span::step;
 
 /// Deliveries taken at a time: enough that the locks on the way cost little per event.
 const BATCH: usize = 256;
@@ -67,9 +68,8 @@ fn poll_alarm(runtime: &Arc<Runtime>, alarm: &mut Option<Pin<Box<Sleep>>>, cx: &
 fn dispatch(runtime: &Runtime, delivery: Delivery) -> Job {
     let event = delivery.event();
     let attributes = event.attributes();
-    let span =
-        tracing::debug_span!("trunkline.receive", consumer = runtime.info.name, id = %event.id());
-    span.in_scope(|| tracing::trace!("delivered"));
+    let span = step!(DEBUG, "trunkline.receive", consumer = runtime.info.name, id = %event.id());
+    let _received = span.enter();
     let (pool, fate) = match delivery.defect() {
         Some(_) => (0, Some(FailureCause::Undecodable)),
         None => runtime.find_handler(attributes),

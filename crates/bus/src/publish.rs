@@ -7,7 +7,7 @@ use trunkline_core::{
 
 use crate::bus::{BusInner, EventBus};
 use crate::context::Context;
-use crate::span::in_span;
+use crate::span::{in_span, step};
 
 impl EventBus {
     /// Publishes a typed payload and returns the id of its event.
@@ -44,7 +44,8 @@ impl EventBus {
     pub async fn publish_event(&self, event: &Event) -> Result<()> {
         let inner = &*self.inner;
         let attributes = event.attributes();
-        let span = tracing::info_span!(
+        let span = step!(
+            INFO,
             "trunkline.publish",
             topic = %event.topic(),
             r#type = attributes.event_type(),
@@ -70,7 +71,7 @@ impl EventBus {
     /// # Cancel safety
     /// Dropping the future leaves the outcome of each event unknown.
     pub async fn publish_many(&self, events: &[Event]) -> BatchResult {
-        let span = tracing::info_span!("trunkline.publish", events = events.len());
+        let span = step!(INFO, "trunkline.publish", events = events.len());
         let result = in_span(span, self.inner.publish_batch(events)).await;
         let failed = result.failures().len();
         self.inner.counters.published.add((events.len() - failed) as u64);
@@ -104,7 +105,7 @@ impl BusInner {
         self.store(event).await?;
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
-        let span = tracing::debug_span!("trunkline.send", events = 1);
+        let span = step!(DEBUG, "trunkline.send", events = 1);
         // A broker may do all of its work before there is a future to wait for.
         let sending = span.in_scope(|| self.broker.publish(std::slice::from_ref(event), options));
         let result = in_span(span, sending).await;
@@ -138,7 +139,7 @@ impl BusInner {
         }
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
-        let span = tracing::debug_span!("trunkline.send", events = ready.len());
+        let span = step!(DEBUG, "trunkline.send", events = ready.len());
         let sending = span.in_scope(|| self.broker.publish(&ready, options));
         let sent = in_span(span, sending).await;
         for (index, error) in sent.into_failures() {
@@ -190,7 +191,7 @@ impl BusInner {
     async fn store(&self, event: &Event) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
         let stream = event.stream();
-        let span = tracing::debug_span!("trunkline.store", stream = stream.as_str());
+        let span = step!(DEBUG, "trunkline.store", stream = stream.as_str());
         let appending = store.append(&stream, ExpectedVersion::Any, std::slice::from_ref(event));
         in_span(span, appending).await?;
         self.counters.stored.increment();

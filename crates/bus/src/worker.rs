@@ -17,7 +17,7 @@ use crate::handler::{Handler, HandlerError, Incoming};
 use crate::lanes::{Finished, Job, Next};
 use crate::policy::OnUnhandled;
 use crate::runtime::Runtime;
-use crate::span::in_span;
+use crate::span::{in_span, step};
 
 /// The first wait before a dead letter that was refused is offered again; doubled up to the last.
 const FIRST_SETTLE_RETRY: Duration = Duration::from_millis(50);
@@ -124,7 +124,8 @@ async fn attempt<M: Incoming, H: Handler<M>>(
 ) -> Result<(), Failure> {
     Context::handling(event, attempt);
     let attributes = event.attributes();
-    let span = tracing::info_span!(
+    let span = step!(
+            INFO,
         "trunkline.process",
         consumer = runtime.info.name,
         topic = %event.topic(),
@@ -180,7 +181,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 async fn acknowledge(runtime: &Runtime, delivery: Delivery) {
     let id = delivery.event().id();
-    let span = tracing::debug_span!("trunkline.settle", verdict = "ack", %id);
+    let span = step!(DEBUG, "trunkline.settle", verdict = "ack", %id);
     let outcome =
         if span.is_disabled() { delivery.ack().await } else { in_span(span, delivery.ack()).await };
     if let Err(Unsettled { error, delivery }) = outcome {
@@ -242,7 +243,7 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
     let mut wait = FIRST_SETTLE_RETRY;
     loop {
         let id = delivery.event().id();
-        let span = tracing::debug_span!("trunkline.settle", verdict = "dead_letter", %id);
+        let span = step!(DEBUG, "trunkline.settle", verdict = "dead_letter", %id);
         let refused = match in_span(span, delivery.reject(letter.clone())).await {
             Ok(()) => {
                 runtime.counters.dead_lettered.increment();
