@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
-use trunkline_memory::{MemoryBroker, MemoryConfig};
 use trunkline_bus::{Consumer, EventBus};
 use trunkline_core::{Event, Typed};
 use trunkline_macros::DomainEvent;
+use trunkline_memory::{MemoryBroker, MemoryConfig};
 
 const KEYS: usize = 1_000;
 /// The buffer of the group, and of the channel beside it.
@@ -64,15 +64,14 @@ async fn bus(events: usize, concurrency: usize) -> Duration {
     let handled = Arc::new(AtomicUsize::new(0));
     let done = Arc::new(Notify::new());
     let (count, finished) = (Arc::clone(&handled), Arc::clone(&done));
-    let consumer = Consumer::group("bench").concurrency(concurrency).on(
-        move |event: Typed<Measured>| {
+    let consumer =
+        Consumer::group("bench").concurrency(concurrency).on(move |event: Typed<Measured>| {
             std::hint::black_box(event.number);
             if count.fetch_add(1, Ordering::Relaxed) + 1 == events {
                 finished.notify_one();
             }
             std::future::ready(())
-        },
-    );
+        });
     bus.subscribe(consumer).await.expect("the memory broker takes the consumer");
     let start = Instant::now();
     let publisher = bus.clone();
@@ -107,7 +106,8 @@ fn main() {
     let rate = |elapsed: Duration| events as f64 / elapsed.as_secs_f64() / 1_000.0;
     let (mut ratios, mut rates) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new(), Vec::new()]);
     for round in 0..=rounds {
-        let twin = rate(runtime.block_on(async { tokio::spawn(twin(events)).await.expect("runs") }));
+        let twin =
+            rate(runtime.block_on(async { tokio::spawn(twin(events)).await.expect("runs") }));
         let of = |concurrency| rate(runtime.block_on(bus(events, concurrency)));
         let (one, many) = (of(1), of(64));
         // The first round warms up.

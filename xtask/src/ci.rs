@@ -30,17 +30,11 @@ pub(crate) fn run(workspace: &Workspace, plan: Plan) -> Ending {
     steps.run("examples", || examples::run(workspace));
     steps.run("demo", || demo::run(workspace));
     println!("\n{}", steps.summary());
-    Ending {
-        result: steps.into_result(),
-        last_line,
-    }
+    Ending { result: steps.into_result(), last_line }
 }
 
 fn fmt(workspace: &Workspace) -> Result<(), Failure> {
-    workspace.finish(
-        &mut workspace.cargo("fmt --all -- --check"),
-        "run `cargo fmt --all`",
-    )
+    workspace.finish(&mut workspace.cargo("fmt --all -- --check"), "run `cargo fmt --all`")
 }
 
 fn clippy(workspace: &Workspace) -> Result<(), Failure> {
@@ -70,10 +64,9 @@ impl Steps {
         let elapsed = start.elapsed();
         match &failure {
             None => println!("== {name}: ok in {:.1} s", elapsed.as_secs_f64()),
-            Some(failure) => println!(
-                "== {name}: FAILED in {:.1} s: {failure}",
-                elapsed.as_secs_f64()
-            ),
+            Some(failure) => {
+                println!("== {name}: FAILED in {:.1} s: {failure}", elapsed.as_secs_f64())
+            }
         }
         self.done.push((name, elapsed, failure));
     }
@@ -81,10 +74,7 @@ impl Steps {
     fn summary(&self) -> String {
         let row = |(name, elapsed, failure): &(&str, Duration, Option<Failure>)| {
             let outcome = if failure.is_none() { "ok" } else { "FAILED" };
-            format!(
-                "{name:<8}  {outcome:<6}  {:>7.1} s\n",
-                elapsed.as_secs_f64()
-            )
+            format!("{name:<8}  {outcome:<6}  {:>7.1} s\n", elapsed.as_secs_f64())
         };
         self.done.iter().map(row).collect()
     }

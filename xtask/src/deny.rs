@@ -20,14 +20,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
         "the lock file must be committed and the registry reachable once",
     )?;
     let mut check = workspace.command(program);
-    check.args([
-        "--offline",
-        "--all-features",
-        "check",
-        "bans",
-        "licenses",
-        "sources",
-    ]);
+    check.args(["--offline", "--all-features", "check", "bans", "licenses", "sources"]);
     workspace.finish(
         &mut check,
         "drop the dependency that it names, or change deny.toml and say there why",
@@ -42,10 +35,7 @@ fn find_or_install(workspace: &Workspace) -> Result<PathBuf, Failure> {
     let candidates = [PathBuf::from("cargo-deny"), installed.clone()];
     for program in candidates {
         let mut probe = workspace.command(&program);
-        probe
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        probe.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
         // An error means only that this candidate is not there.
         if probe.status().is_ok_and(|status| status.success()) {
             return Ok(program);
@@ -54,9 +44,7 @@ fn find_or_install(workspace: &Workspace) -> Result<PathBuf, Failure> {
     println!("cargo-deny is not installed: building {VERSION} into {TOOLS}, about two minutes");
     let mut install = workspace.cargo("install cargo-deny --locked --version");
     install.args([VERSION, "--root"]).arg(workspace.path(TOOLS));
-    workspace.finish(
-        &mut install,
-        "install cargo-deny by hand, anywhere on PATH, and start again",
-    )?;
+    workspace
+        .finish(&mut install, "install cargo-deny by hand, anywhere on PATH, and start again")?;
     Ok(installed)
 }

@@ -45,10 +45,7 @@ fn folders(examples: &Path) -> Result<Vec<PathBuf>, Failure> {
         )));
     }
     if folders.is_empty() {
-        return Err(Failure::new(format!(
-            "there is no example in {}",
-            examples.display()
-        )));
+        return Err(Failure::new(format!("there is no example in {}", examples.display())));
     }
     Ok(folders)
 }
@@ -100,13 +97,10 @@ fn check(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
 
 fn package_name(manifest: &str) -> Option<&str> {
     let (_, package) = manifest.split_once("[package]")?;
-    package
-        .lines()
-        .take_while(|line| !line.starts_with('['))
-        .find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == "name").then(|| value.trim().trim_matches('"'))
-        })
+    package.lines().take_while(|line| !line.starts_with('[')).find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "name").then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// The lines between the first and the last that differ; `None` when all bytes are the same.
@@ -116,9 +110,8 @@ fn difference(expected: &[u8], actual: &[u8]) -> Option<String> {
     }
     let expected = lines(expected);
     let actual = lines(actual);
-    let same_before = std::iter::zip(&expected, &actual)
-        .take_while(|(left, right)| left == right)
-        .count();
+    let same_before =
+        std::iter::zip(&expected, &actual).take_while(|(left, right)| left == right).count();
     let (expected, actual) = (&expected[same_before..], &actual[same_before..]);
     let same_after = std::iter::zip(expected.iter().rev(), actual.iter().rev())
         .take_while(|(left, right)| left == right)
@@ -141,9 +134,9 @@ fn shown_line(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     match text.strip_suffix('\n') {
         // A carriage return or a stray byte must be seen, or both sides would look alike.
-        Some(line) => format!("{}\n", line.escape_debug())
-            .replace("\\\"", "\"")
-            .replace("\\'", "'"),
+        Some(line) => {
+            format!("{}\n", line.escape_debug()).replace("\\\"", "\"").replace("\\'", "'")
+        }
         None => format!("{} (no newline at the end)\n", text.escape_debug()),
     }
 }

@@ -77,10 +77,7 @@ fn main() -> ExitCode {
     };
     let ending = Workspace::discover()
         .and_then(|workspace| run(&workspace, &task))
-        .unwrap_or_else(|failure| Ending {
-            result: Err(failure),
-            last_line: None,
-        });
+        .unwrap_or_else(|failure| Ending { result: Err(failure), last_line: None });
     if let Err(failure) = &ending.result {
         eprintln!("error: {failure}");
     }
@@ -117,11 +114,7 @@ fn parse(arguments: &[String]) -> Result<Task, Failure> {
         )));
     }
     let given = |name: &str| flags.iter().any(|flag| flag == name);
-    let breadth = if given("--all") {
-        Breadth::All
-    } else {
-        Breadth::Sample
-    };
+    let breadth = if given("--all") { Breadth::All } else { Breadth::Sample };
     Ok(match command.as_str() {
         "test" => Task::Test(breadth),
         "ci" if given("--no-tests") => Task::Ci(ci::Plan::WithoutTests),
@@ -140,10 +133,7 @@ fn run(workspace: &Workspace, task: &Task) -> Result<Ending, Failure> {
         Task::Examples => examples::run(workspace),
         Task::Ci(plan) => return Ok(ci::run(workspace, *plan)),
     };
-    Ok(Ending {
-        result,
-        last_line: None,
-    })
+    Ok(Ending { result, last_line: None })
 }
 
 #[cfg(test)]
@@ -161,24 +151,15 @@ mod tests {
         assert_eq!(parsed("test"), Ok(Task::Test(Breadth::Sample)));
         assert_eq!(parsed("test --all"), Ok(Task::Test(Breadth::All)));
         assert_eq!(parsed("examples"), Ok(Task::Examples));
-        assert_eq!(
-            parsed("ci --all"),
-            Ok(Task::Ci(ci::Plan::Everything(Breadth::All)))
-        );
-        assert_eq!(
-            parsed("ci --no-tests"),
-            Ok(Task::Ci(ci::Plan::WithoutTests))
-        );
+        assert_eq!(parsed("ci --all"), Ok(Task::Ci(ci::Plan::Everything(Breadth::All))));
+        assert_eq!(parsed("ci --no-tests"), Ok(Task::Ci(ci::Plan::WithoutTests)));
         assert_eq!(parsed("test --help"), Ok(Task::Help));
     }
 
     #[test]
     fn refuses_an_option_that_the_command_would_ignore() {
         let error = parsed("test --no-tests").unwrap_err();
-        assert!(
-            error.contains("`test` does not take `--no-tests`"),
-            "{error}"
-        );
+        assert!(error.contains("`test` does not take `--no-tests`"), "{error}");
     }
 
     #[test]

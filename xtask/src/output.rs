@@ -39,13 +39,7 @@ pub(crate) struct Suite {
 
 impl Suite {
     fn new(name: String, binary: Option<String>) -> Self {
-        Self {
-            name,
-            binary,
-            counts: None,
-            cases: BTreeMap::new(),
-            skipped: BTreeSet::new(),
-        }
+        Self { name, binary, counts: None, cases: BTreeMap::new(), skipped: BTreeSet::new() }
     }
 }
 
@@ -119,9 +113,7 @@ impl TestOutput {
     }
 
     fn case_line(&mut self, line: &str) {
-        let named = line
-            .strip_prefix("test ")
-            .and_then(|text| text.split_once(" ... "));
+        let named = line.strip_prefix("test ").and_then(|text| text.split_once(" ... "));
         let rest = match named {
             Some((name, rest)) => {
                 self.pending = Some(name.trim_end().to_owned());
@@ -145,9 +137,8 @@ pub(crate) fn backend(case: &str) -> Option<&str> {
     let (backend, _) = case.split_once('/')?;
     // Compile-fail tests print the files that they compile like cases.
     let is_file = case.ends_with(".rs");
-    let is_name = backend
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let is_name =
+        backend.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     (is_name && !is_file && !backend.is_empty()).then_some(backend)
 }
 
@@ -169,11 +160,7 @@ fn counts(text: &str) -> Option<Counts> {
             (word == label).then(|| number.parse().ok()).flatten()
         })
     };
-    Some(Counts {
-        passed: count("passed")?,
-        failed: count("failed")?,
-        ignored: count("ignored")?,
-    })
+    Some(Counts { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
 }
 
 /// Finds `skip NAME: capability`, also behind an outcome that another thread had begun to print.
@@ -187,9 +174,7 @@ fn split_skip(line: &str) -> Option<(&str, &str)> {
 }
 
 fn outcome_ends(text: &str) -> bool {
-    ["ok", "FAILED", "ignored"]
-        .iter()
-        .any(|word| text.ends_with(word))
+    ["ok", "FAILED", "ignored"].iter().any(|word| text.ends_with(word))
 }
 
 fn outcome(text: &str) -> Option<Outcome> {

@@ -13,11 +13,7 @@ fn only(output: &str) -> Suite {
 }
 
 fn counted(passed: usize, failed: usize, ignored: usize) -> Option<Counts> {
-    Some(Counts {
-        passed,
-        failed,
-        ignored,
-    })
+    Some(Counts { passed, failed, ignored })
 }
 
 const HARNESS: &str = "     Running tests/conformance.rs (target/debug/deps/conformance-0a1b)\n";
@@ -84,11 +80,7 @@ fn names_every_suite_with_its_counts_and_adds_up_documentation_tests() {
                 Some("target/debug/deps/trunkline_core-11aa"),
                 counted(2, 1, 0)
             ),
-            (
-                "tests/conformance.rs",
-                Some("target/debug/deps/conformance-22bb"),
-                counted(2, 1, 0)
-            ),
+            ("tests/conformance.rs", Some("target/debug/deps/conformance-22bb"), counted(2, 1, 0)),
             ("doc-tests trunkline_core", None, counted(3, 0, 0)),
         ]
     );
@@ -107,10 +99,7 @@ fn reads_the_cases_of_a_backend_and_not_what_failed_tests_printed() {
             ("memory/shared/keeps_order_per_key".into(), Outcome::Failed),
         ])
     );
-    assert_eq!(
-        suites[1].skipped,
-        BTreeSet::from(["memory/boxed/replays_from_a_time".into()])
-    );
+    assert_eq!(suites[1].skipped, BTreeSet::from(["memory/boxed/replays_from_a_time".into()]));
 }
 
 #[test]
@@ -136,17 +125,14 @@ fn reads_the_same_from_bytes_cut_anywhere() {
 
 #[test]
 fn a_suite_that_dies_has_no_counts() {
-    let suite = only(&format!(
-        "{HARNESS}\nrunning 2 tests\ntest sqlite/a/b ... ok\nerror: test failed\n"
-    ));
+    let suite =
+        only(&format!("{HARNESS}\nrunning 2 tests\ntest sqlite/a/b ... ok\nerror: test failed\n"));
     assert_eq!(suite.counts, None);
 }
 
 #[test]
 fn a_result_line_that_cannot_be_read_is_no_result() {
-    let suite = only(&format!(
-        "{HARNESS}test result: ok. many passed; 0 failed\n"
-    ));
+    let suite = only(&format!("{HARNESS}test result: ok. many passed; 0 failed\n"));
     assert_eq!(suite.counts, None);
 }
 
@@ -163,10 +149,7 @@ fn reads_an_outcome_that_comes_after_what_the_test_printed() {
     let suite = only(&format!(
         "{HARNESS}test hybrid/value/a ... connecting\nskip hybrid/value/a: lag\nok\n"
     ));
-    assert_eq!(
-        suite.cases,
-        BTreeMap::from([("hybrid/value/a".into(), Outcome::Passed)])
-    );
+    assert_eq!(suite.cases, BTreeMap::from([("hybrid/value/a".into(), Outcome::Passed)]));
     assert_eq!(suite.skipped.len(), 1);
 }
 
@@ -177,10 +160,7 @@ fn reads_a_skip_that_another_thread_printed_into_a_case_line() {
          test memory/value/c ... skip memory/value/d: delay\nok\n"
     ));
     assert_eq!(suite.cases.len(), 2, "{suite:?}");
-    assert_eq!(
-        suite.skipped,
-        BTreeSet::from(["memory/value/b".into(), "memory/value/d".into()])
-    );
+    assert_eq!(suite.skipped, BTreeSet::from(["memory/value/b".into(), "memory/value/d".into()]));
 }
 
 #[test]
@@ -195,12 +175,7 @@ fn reads_ignored_cases_with_and_without_a_reason() {
         "{HARNESS}test sqlite/value/a ... ignored\ntest sqlite/value/b ... ignored, slow\n\
          test sqlite/value/c ... ignored (slow)\n"
     ));
-    assert!(
-        suite
-            .cases
-            .values()
-            .all(|outcome| *outcome == Outcome::Ignored)
-    );
+    assert!(suite.cases.values().all(|outcome| *outcome == Outcome::Ignored));
     assert_eq!(suite.cases.len(), 3);
 }
 

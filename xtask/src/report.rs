@@ -27,15 +27,9 @@ impl Verdict {
         let result = if self.problems.is_empty() {
             Ok(())
         } else {
-            Err(Failure::new(format!(
-                "the tests do not pass:\n  {}",
-                self.problems.join("\n  ")
-            )))
+            Err(Failure::new(format!("the tests do not pass:\n  {}", self.problems.join("\n  "))))
         };
-        Ending {
-            result,
-            last_line: Some(self.totals),
-        }
+        Ending { result, last_line: Some(self.totals) }
     }
 }
 
@@ -81,10 +75,7 @@ pub(crate) fn judge(suites: &[Suite], run_problems: Vec<String>, expected: &[&st
         )
     }));
     // A run that must not pass must not end in `0 failed` either, because that line is what other programs read.
-    let totals = format!(
-        "{passed_tests} passed, {} failed",
-        failed_tests + problems.len()
-    );
+    let totals = format!("{passed_tests} passed, {} failed", failed_tests + problems.len());
     failed_suites.extend(problems);
     Verdict {
         tables: format!("{}\n{}", suite_table(suites), backend_table(&backends)),
@@ -102,11 +93,7 @@ fn silent_loss(suite: &Suite, counts: Counts) -> Option<String> {
         ));
     }
     (counts.ignored > 0).then(|| {
-        format!(
-            "{} of {} ignored: make them run or delete them",
-            tests(counts.ignored),
-            suite.name
-        )
+        format!("{} of {} ignored: make them run or delete them", tests(counts.ignored), suite.name)
     })
 }
 
@@ -115,15 +102,10 @@ fn tests(count: usize) -> String {
 }
 
 fn by_backend<'a>(suites: &'a [Suite], expected: &[&'a str]) -> BTreeMap<&'a str, BackendCounts> {
-    let mut backends: BTreeMap<&str, BackendCounts> = expected
-        .iter()
-        .map(|name| (*name, BackendCounts::default()))
-        .collect();
+    let mut backends: BTreeMap<&str, BackendCounts> =
+        expected.iter().map(|name| (*name, BackendCounts::default())).collect();
     for suite in suites {
-        let ran = suite
-            .cases
-            .iter()
-            .filter(|(name, _)| !suite.skipped.contains(*name));
+        let ran = suite.cases.iter().filter(|(name, _)| !suite.skipped.contains(*name));
         for (name, outcome) in ran {
             let counts = backends.entry(backend(name).unwrap_or(name)).or_default();
             match outcome {
@@ -181,8 +163,7 @@ fn table(title: &str, columns: [&str; 3], rows: &[(&str, [String; 3])]) -> Strin
         writeln!(text, "{name:<width$}  {first:>7}  {second:>7}  {third:>7}")
     };
     let written = push(title, columns).and_then(|()| {
-        rows.iter()
-            .try_for_each(|(name, cells)| push(name, cells.each_ref().map(String::as_str)))
+        rows.iter().try_for_each(|(name, cells)| push(name, cells.each_ref().map(String::as_str)))
     });
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
     text
@@ -226,10 +207,7 @@ mod tests {
 
     #[test]
     fn fails_when_an_expected_backend_ran_no_case() {
-        let output = conformance(
-            "test memory/value/a ... ok\n",
-            "1 passed; 0 failed; 0 ignored",
-        );
+        let output = conformance("test memory/value/a ... ok\n", "1 passed; 0 failed; 0 ignored");
         let verdict = judged(&output, &["memory", "sqlite"]);
         assert_eq!(verdict.totals, "1 passed, 1 failed");
         assert!(verdict.problems[0].starts_with("backend `sqlite` ran no case"));
@@ -264,10 +242,7 @@ mod tests {
 
     #[test]
     fn fails_when_a_test_failed_and_counts_it_once() {
-        let output = conformance(
-            "test memory/a ... FAILED\n",
-            "4 passed; 3 failed; 0 ignored",
-        );
+        let output = conformance("test memory/a ... FAILED\n", "4 passed; 3 failed; 0 ignored");
         let verdict = judged(&output, &["memory"]);
         assert_eq!(verdict.totals, "4 passed, 3 failed");
         assert!(verdict.problems[0].contains("3 tests of tests/conformance.rs failed"));

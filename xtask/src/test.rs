@@ -28,12 +28,8 @@ pub(crate) fn run(workspace: &Workspace, breadth: Breadth) -> Result<Verdict, Fa
     let summary = workspace.path(SUMMARY_FILE);
     // A run that ends before its totals must not leave those of an older run behind.
     save(&summary, "0 passed, 1 failed")?;
-    let (mut suites, problems) = stream(workspace, breadth).unwrap_or_else(|error| {
-        (
-            Vec::new(),
-            vec![format!("cannot run `cargo test`: {error}")],
-        )
-    });
+    let (mut suites, problems) = stream(workspace, breadth)
+        .unwrap_or_else(|error| (Vec::new(), vec![format!("cannot run `cargo test`: {error}")]));
     for suite in &mut suites {
         if let Some(path) = source_path(workspace, suite) {
             suite.name = path;
@@ -85,9 +81,7 @@ fn stream(workspace: &Workspace, breadth: Breadth) -> std::io::Result<(Vec<Suite
 
 /// A failed status that no suite accounts for; the others are already told by their suite.
 fn unexplained(status: ExitStatus, suites: &[Suite]) -> Option<String> {
-    let explained = suites
-        .iter()
-        .any(|suite| suite.counts.is_none_or(|counts| counts.failed > 0));
+    let explained = suites.iter().any(|suite| suite.counts.is_none_or(|counts| counts.failed > 0));
     let says_why = status.success() || explained || suites.is_empty();
     (!says_why).then(|| {
         format!("`cargo test` ended with {status} although no test failed: see its messages above")

@@ -34,9 +34,7 @@ impl Workspace {
         let package = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         match package.parent() {
-            Some(root) if root.join("Cargo.toml").is_file() => Ok(Self {
-                root: root.to_owned(),
-            }),
+            Some(root) if root.join("Cargo.toml").is_file() => Ok(Self { root: root.to_owned() }),
             _ => Err(Failure::new(format!(
                 "{} is not inside the workspace; start this as `cargo xtask`",
                 package.display()
@@ -72,9 +70,7 @@ impl Workspace {
         if status.success() {
             return Ok(());
         }
-        Err(Failure::new(format!(
-            "`{shown}` ended with {status}: {advice}"
-        )))
+        Err(Failure::new(format!("`{shown}` ended with {status}: {advice}")))
     }
 }
 

@@ -1,8 +1,7 @@
 //! The publish pipeline: middleware, then the store, then the broker, which routes.
 
 use trunkline_core::{
-    BatchResult, DomainEvent, Error, ErrorKind, Event, EventId, ExpectedVersion, PublishOptions,
-    Result,
+    BatchResult, DomainEvent, Error, Event, EventId, ExpectedVersion, PublishOptions, Result,
 };
 
 use crate::bus::{BusInner, EventBus};
@@ -122,7 +121,7 @@ impl BusInner {
             let follows_a_failure = lane.is_some()
                 && result.failures().any(|(at, _)| events[at].attributes().lane() == lane);
             if follows_a_failure {
-                result.fail(place, aborted());
+                result.fail(place, Error::aborted());
                 continue;
             }
             let prepared = match self.prepare(event, context.as_ref()) {
@@ -180,12 +179,7 @@ impl BusInner {
         if bytes <= self.max_event_bytes {
             return Ok(());
         }
-        let message = format!(
-            "the event's data has {bytes} bytes and bus.max_event_bytes is {}: store the data \
-             elsewhere and publish a reference",
-            self.max_event_bytes
-        );
-        Err(Error::new(ErrorKind::TooLarge, "publish", message))
+        Err(Error::too_large(bytes, self.max_event_bytes))
     }
 
     async fn store(&self, event: &Event) -> Result<()> {
@@ -201,9 +195,4 @@ impl BusInner {
     fn mark_stored(&self, error: Error) -> Error {
         if self.store.is_some() { error.with("stored", "true") } else { error }
     }
-}
-
-fn aborted() -> Error {
-    let message = "an earlier event of the same topic and key in the batch was not accepted";
-    Error::new(ErrorKind::Aborted, "publish", message)
 }

@@ -143,6 +143,23 @@ impl Error {
         }))
     }
 
+    /// The event was not attempted, because one of its topic and key failed before it in the batch.
+    #[must_use]
+    pub fn aborted() -> Self {
+        let message = "an earlier event of the same topic and key in the batch was not accepted";
+        Self::new(ErrorKind::Aborted, "publish", message)
+    }
+
+    /// The event's data has more bytes than `max_event_bytes`.
+    #[must_use]
+    pub fn too_large(bytes: usize, limit: usize) -> Self {
+        let message = format!(
+            "the event's data has {bytes} bytes and bus.max_event_bytes is {limit}: store the data \
+             elsewhere and publish a reference"
+        );
+        Self::new(ErrorKind::TooLarge, "publish", message)
+    }
+
     /// Replaces the retry class that follows from the kind.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryClass) -> Self {

@@ -42,8 +42,8 @@ pub use idempotency::{Claim, FencingToken, IdempotencyKey, IdempotencyStore};
 pub use outbox::Outbox;
 pub use routing::{Decision, Route, RouteContext, RoutingStrategy};
 pub use store::{
-    Appended, Direction, EventStore, ExpectedVersion, Follow, Page, Position, ReadAll, ReadStream,
-    Recorded, StreamVersion,
+    AppendConflict, Appended, Direction, EventStore, ExpectedVersion, Follow, Page, Position,
+    ReadAll, ReadStream, Recorded, StreamVersion,
 };
 pub use topic::{Group, MAX_NAME_BYTES, Pattern, Topic};
 pub use trace::TraceParent;

@@ -227,7 +227,7 @@ impl<'a> Dispatch<'a> {
             let key = key_of(&self.events[place]);
             let whole = key.is_none_or(|key| !self.broken.contains(&key));
             if !whole {
-                self.result.fail(place, aborted());
+                self.result.fail(place, Error::aborted());
             }
             whole
         });
@@ -267,9 +267,4 @@ fn with_origin(event: &Event, origin: Option<&SmolStr>) -> Event {
     event
         .amend(|attributes| attributes.set_origin(origin.cloned()))
         .expect("a UUID, a hyphen and a number hold no control character")
-}
-
-fn aborted() -> Error {
-    let message = "an earlier event of the same topic and key in the batch failed";
-    Error::new(ErrorKind::Aborted, "publish", message)
 }

@@ -24,13 +24,9 @@ impl From<MemoryError<'_>> for Error {
             }
             MemoryError::Full { group, capacity } => full(group, capacity),
             MemoryError::FullOfOwn { group } => full_of_own(group),
-            MemoryError::TooLarge { bytes, limit } => too_large(bytes, limit),
+            MemoryError::TooLarge { bytes, limit } => Error::too_large(bytes, limit),
             MemoryError::Unroutable(topic) => unroutable(topic),
-            MemoryError::Aborted => of(
-                ErrorKind::Aborted,
-                "publish",
-                "an earlier event of the same topic and key in the batch was not accepted",
-            ),
+            MemoryError::Aborted => Error::aborted(),
             MemoryError::LettersFull(limit) => of(
                 ErrorKind::Full,
                 "dead-letter",
@@ -80,14 +76,6 @@ fn full_of_own(group: &Group) -> Error {
          itself: publish less per event, or raise its buffer_size"
     );
     publish_error(ErrorKind::Full, message)
-}
-
-fn too_large(bytes: usize, limit: usize) -> Error {
-    let message = format!(
-        "the event's data has {bytes} bytes and max_event_bytes is {limit}: store the data \
-         elsewhere and publish a reference"
-    );
-    publish_error(ErrorKind::TooLarge, message)
 }
 
 fn unroutable(topic: &Topic) -> Error {

@@ -1,5 +1,6 @@
 //! The contract of an event store: the ordered events of aggregates, and a global order over all.
 
+mod conflict;
 mod follow;
 mod types;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::event::Event;
 
+pub use conflict::AppendConflict;
 pub use follow::Follow;
 pub use types::{
     Appended, Direction, ExpectedVersion, Page, Position, ReadAll, ReadStream, Recorded,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use super::AppendConflict;
 use crate::attributes::Attributes;
 use crate::event::Event;
 use crate::id::EventId;
@@ -52,6 +53,31 @@ pub enum ExpectedVersion {
     NoStream,
     /// The last event has this version.
     Exact(StreamVersion),
+}
+
+impl ExpectedVersion {
+    /// Holds the belief against the version of the stream's last event, 0 where there is none.
+    ///
+    /// # Errors
+    /// [`AppendConflict::Version`] when the two differ.
+    pub fn check(self, actual: StreamVersion) -> Result<(), AppendConflict> {
+        let fits = match self {
+            Self::Any => true,
+            Self::NoStream => actual == 0,
+            Self::Exact(version) => actual == version,
+        };
+        if fits { Ok(()) } else { Err(AppendConflict::Version { expected: self, actual }) }
+    }
+}
+
+impl fmt::Display for ExpectedVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::NoStream => f.write_str("0"),
+            Self::Exact(version) => fmt::Display::fmt(version, f),
+        }
+    }
 }
 
 /// Where an appended event is.

@@ -1,7 +1,6 @@
 //! The event store: streams and a global order in this process's memory.
 
 mod config;
-mod error;
 mod indexes;
 mod state;
 #[cfg(test)]
@@ -14,11 +13,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use trunkline_core::{
-    Appended, Event, EventStore, ExpectedVersion, Page, Position, ReadAll, ReadStream, Recorded,
-    Result, StreamVersion,
+    AppendConflict, Appended, Error, ErrorKind, Event, EventStore, ExpectedVersion, Page, Position,
+    ReadAll, ReadStream, Recorded, Result, StreamVersion,
 };
 
-use self::error::StoreError;
 use self::state::State;
 use crate::lock;
 
@@ -77,15 +75,15 @@ impl EventStore for MemoryStore {
         expected: ExpectedVersion,
         events: &[Event],
     ) -> Result<Vec<Appended>> {
-        let appended = self.with_state(|state| {
+        self.with_state(|state| {
             let appended = state.append(stream, expected, events)?;
             if let Some(max) = self.config.max_events_per_stream {
                 state.keep_newest(stream, max);
             }
             self.head.send_replace(state.head());
-            Ok::<_, StoreError>(appended)
-        })?;
-        Ok(appended)
+            Ok(appended)
+        })
+        .map_err(|conflict: AppendConflict| conflict.into_error(stream))
     }
 
     async fn read_stream(&self, stream: &str, read: &ReadStream) -> Result<Vec<Recorded>> {
@@ -111,7 +109,9 @@ impl EventStore for MemoryStore {
     async fn wait_for(&self, position: Position) -> Result<()> {
         let mut head = self.head.subscribe();
         let beyond = head.wait_for(|head| *head > position.to_raw()).await;
-        beyond.map(drop).map_err(|gone| StoreError::Gone(gone).into())
+        beyond.map(drop).map_err(|gone| {
+            Error::new(ErrorKind::Closed, "wait", "the store is gone").because(gone)
+        })
     }
 }
 

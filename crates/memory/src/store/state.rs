@@ -1,6 +1,6 @@
 //! What the store holds: the log, the streams and the indexes, always in step.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use smol_str::SmolStr;
 use tokio::time::Instant;
 use trunkline_core::{
-    Appended, Direction, Event, ExpectedVersion, Identity, Page, Position, ReadAll, ReadStream,
-    Recorded, StreamVersion,
+    AppendConflict, Appended, Direction, Event, ExpectedVersion, Identity, Page, Position, ReadAll,
+    ReadStream, Recorded, StreamVersion,
 };
 
-use super::error::StoreError;
 use super::indexes::Indexes;
 
 #[derive(Default)]
@@ -57,7 +56,7 @@ impl State {
         stream: &str,
         expected: ExpectedVersion,
         events: &[Event],
-    ) -> Result<Vec<Appended>, StoreError> {
+    ) -> Result<Vec<Appended>, AppendConflict> {
         let identities: Vec<_> = events.iter().map(|e| e.attributes().identity()).collect();
         let known: Vec<_> = identities.iter().filter_map(|id| self.known(id)).collect();
         if !known.is_empty() && known.len() == events.len() {
@@ -66,10 +65,10 @@ impl State {
         let name = self.name_of(stream);
         if !known.is_empty() {
             let (known, batch) = (known.len(), events.len());
-            return Err(StoreError::PartlyKnown { stream: name, known, batch });
+            return Err(AppendConflict::PartlyKnown { known, batch });
         }
-        check_distinct(&name, &identities)?;
-        self.check_version(&name, expected)?;
+        AppendConflict::check_distinct(&identities)?;
+        expected.check(self.streams.get(stream).map_or(0, |stream| stream.version))?;
         let recorded_at = Timestamp::now();
         let appended = Instant::now();
         let records = events.iter().zip(identities).map(|(event, identity)| {
@@ -88,17 +87,6 @@ impl State {
     fn name_of(&self, stream: &str) -> SmolStr {
         let known = self.streams.get_key_value(stream);
         known.map_or_else(|| SmolStr::new(stream), |(name, _)| name.clone())
-    }
-
-    fn check_version(&self, stream: &SmolStr, expected: ExpectedVersion) -> Result<(), StoreError> {
-        let actual = self.streams.get(stream).map_or(0, |stream| stream.version);
-        let fits = match expected {
-            ExpectedVersion::Any => true,
-            ExpectedVersion::NoStream => actual == 0,
-            ExpectedVersion::Exact(version) => actual == version,
-        };
-        let stream = stream.clone();
-        if fits { Ok(()) } else { Err(StoreError::Version { stream, expected, actual }) }
     }
 
     fn record(
@@ -223,15 +211,5 @@ impl State {
     pub(super) fn weight(&self) -> usize {
         let in_streams = self.streams.values().map(|stream| stream.positions.len());
         self.log.len() + self.indexes.len() + in_streams.sum::<usize>()
-    }
-}
-
-fn check_distinct(stream: &SmolStr, identities: &[Identity]) -> Result<(), StoreError> {
-    let mut seen = HashSet::with_capacity(identities.len());
-    match identities.iter().find(|identity| !seen.insert(*identity)) {
-        None => Ok(()),
-        Some(twice) => {
-            Err(StoreError::Repeated { stream: stream.clone(), identity: twice.clone() })
-        }
     }
 }

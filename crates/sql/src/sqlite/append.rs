@@ -1,11 +1,11 @@
 //! Appending a batch in one transaction.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use smol_str::SmolStr;
 use sqlx::SqliteConnection;
-use trunkline_core::{Appended, Event, ExpectedVersion, Position, Result, StreamVersion};
+use trunkline_core::{
+    AppendConflict, Appended, Event, ExpectedVersion, Position, Result, StreamVersion,
+};
 
 use super::config::SqliteConfig;
 use super::error::SqlError;
@@ -66,11 +66,12 @@ impl<'a> Batch<'a> {
         }
         if !known.is_empty() {
             let (known, batch) = (known.len(), self.rows.len());
-            return Err(SqlError::PartlyKnown { stream: self.name(), known, batch });
+            return Err(self.refuse(AppendConflict::PartlyKnown { known, batch }));
         }
-        self.check_distinct()?;
+        let identities = self.rows.iter().map(|row| &row.identity);
+        AppendConflict::check_distinct(identities).map_err(|why| self.refuse(why))?;
         let version = self.version(connection).await?;
-        self.check_version(version)?;
+        self.expected.check(version).map_err(|why| self.refuse(why))?;
         if self.rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -99,31 +100,14 @@ impl<'a> Batch<'a> {
         Ok(found.into_iter().map(known).collect())
     }
 
-    fn check_distinct(&self) -> Result<(), SqlError> {
-        let mut seen = HashSet::with_capacity(self.rows.len());
-        match self.rows.iter().find(|row| !seen.insert(&row.identity)) {
-            None => Ok(()),
-            Some(row) => {
-                let identity = row.identity.clone();
-                Err(SqlError::Repeated { stream: self.name(), identity })
-            }
-        }
-    }
-
     async fn version(&self, connection: &mut SqliteConnection) -> Result<StreamVersion, SqlError> {
         let version = sqlx::query_scalar::<_, i64>(VERSION).bind(self.stream);
         let version = version.fetch_optional(connection).await.map_err(failed)?;
         Ok(version.map_or(0, natural))
     }
 
-    fn check_version(&self, actual: StreamVersion) -> Result<(), SqlError> {
-        let fits = match self.expected {
-            ExpectedVersion::Any => true,
-            ExpectedVersion::NoStream => actual == 0,
-            ExpectedVersion::Exact(version) => actual == version,
-        };
-        let (stream, expected) = (self.name(), self.expected);
-        if fits { Ok(()) } else { Err(SqlError::Version { stream, expected, actual }) }
+    fn refuse(&self, conflict: AppendConflict) -> SqlError {
+        SqlError::Refused { stream: self.name(), conflict }
     }
 
     async fn insert(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use smol_str::SmolStr;
 use sqlx::migrate::MigrateError;
 use tokio::sync::watch::error::RecvError;
-use trunkline_core::{Error, ErrorKind, ExpectedVersion, Identity, RetryClass, StreamVersion};
+use trunkline_core::{AppendConflict, Error, ErrorKind, RetryClass};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -24,12 +24,8 @@ pub(super) enum SqlError {
     Commit(sqlx::Error),
     /// The attributes do not become JSON.
     Encode(serde_json::Error),
-    /// The stream is not where the writer believes it to be.
-    Version { stream: SmolStr, expected: ExpectedVersion, actual: StreamVersion },
-    /// Some events of the batch are there already, and some are not.
-    PartlyKnown { stream: SmolStr, known: usize, batch: usize },
-    /// The batch holds one event twice.
-    Repeated { stream: SmolStr, identity: Identity },
+    /// The contract refuses the append.
+    Refused { stream: SmolStr, conflict: AppendConflict },
     /// A row is no event.
     Damaged { position: i64, cause: Cause },
     /// The store went while somebody waited on it.
@@ -55,21 +51,7 @@ impl From<SqlError> for Error {
                 let message = "the attributes of the event do not become JSON";
                 Error::new(ErrorKind::Encode, "append", message).because(cause)
             }
-            SqlError::Version { stream, expected, actual } => {
-                let message = "the stream has another version: read it again and decide anew";
-                conflict(message)
-                    .with("stream", stream)
-                    .with("expected", version_of(expected))
-                    .with("actual", actual)
-            }
-            SqlError::PartlyKnown { stream, known, batch } => {
-                let message = "some of these events are stored already: append the new ones alone";
-                conflict(message).with("stream", stream).with("known", known).with("batch", batch)
-            }
-            SqlError::Repeated { stream, identity } => {
-                let message = "the batch holds one event twice: append each event once";
-                conflict(message).with("stream", stream).with("event", identity)
-            }
+            SqlError::Refused { stream, conflict } => conflict.into_error(&stream),
             SqlError::Damaged { position, cause } => {
                 let message = "a stored event is damaged: restore it from a backup, or remove it";
                 let error = Error::new(ErrorKind::Decode, "read", message);
@@ -79,18 +61,6 @@ impl From<SqlError> for Error {
                 Error::new(ErrorKind::Closed, "wait", "the store is gone").because(cause)
             }
         }
-    }
-}
-
-fn conflict(message: &'static str) -> Error {
-    Error::new(ErrorKind::Conflict, "append", message)
-}
-
-fn version_of(expected: ExpectedVersion) -> String {
-    match expected {
-        ExpectedVersion::Any => "any".to_owned(),
-        ExpectedVersion::NoStream => "0".to_owned(),
-        ExpectedVersion::Exact(version) => version.to_string(),
     }
 }
 
