@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use trunkline_core::{DomainEvent, Error, ErrorKind, Event, EventId, Group, Result};
 
-use crate::bus::EventBus;
+use crate::bus::{BusInner, EventBus};
 use crate::runtime::ConsumerInfo;
 
 tokio::task_local! {
@@ -111,6 +111,11 @@ impl Context {
     pub async fn publish<T: DomainEvent>(&self, payload: T) -> Result<EventId> {
         let bus = self.bus()?;
         self.clone().scope(bus.publish(payload)).await
+    }
+
+    /// Whether the handler is one of `bus`.
+    pub(crate) fn is_of(&self, bus: &BusInner) -> bool {
+        std::ptr::eq(self.consumer.bus.as_ptr(), bus)
     }
 
     /// The bus whose handler this is.

@@ -149,7 +149,8 @@ impl BusInner {
 
     /// What a handler publishes is caused by what it handles, and never waits for its own group.
     fn options(&self, context: Option<&Context>) -> Option<PublishOptions> {
-        let group = context?.group()?;
+        // A group of the same name in another bus drains another buffer.
+        let group = context.filter(|context| context.is_of(self))?.group()?;
         Some(self.options.clone().with_from_group(group.clone()))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use trunkline_bus::{Consumer, Context, EventBus, RetryPolicy, plain};
-use trunkline_core::{DeadLetterFilter, ErrorKind, Event, EventId, Typed};
+use trunkline_core::{DeadLetterFilter, ErrorKind, Event, EventId, OnFull, Typed};
 use trunkline_macros::DomainEvent;
 use trunkline_memory::MemoryBroker;
 
@@ -155,4 +155,45 @@ async fn two_consumers_of_a_group_must_handle_the_same_types() {
     let error = bus.subscribe(other).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     bus.close(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handler_waits_for_room_in_a_group_of_the_same_name_in_another_bus() {
+    let near = EventBus::builder(MemoryBroker::default()).start().await.unwrap();
+    let far = EventBus::builder(MemoryBroker::default()).start().await.unwrap();
+    let (seen, mut numbers) = mpsc::unbounded_channel();
+    let far_orders = || {
+        let seen = seen.clone();
+        let handler = move |invoice: Typed<OrderInvoiced>| {
+            let sent = seen.send(invoice.number);
+            async move { sent }
+        };
+        Consumer::group("orders").buffer(1, OnFull::Block).on(handler)
+    };
+    // The group stays when its only member leaves, and one event fills it.
+    let member = far.subscribe(far_orders()).await.unwrap();
+    member.unsubscribe(SOON).await.unwrap();
+    far.publish(OrderInvoiced { number: 1 }).await.unwrap();
+    let (entered, mut handling) = mpsc::unbounded_channel();
+    let elsewhere = far.clone();
+    let near_orders = Consumer::group("orders").retry(RetryPolicy::attempts(1)).on(
+        move |order: Typed<OrderPlaced>| {
+            let (elsewhere, entered) = (elsewhere.clone(), entered.clone());
+            async move {
+                entered.send(()).unwrap();
+                elsewhere.publish(OrderInvoiced { number: order.number }).await.map(drop)
+            }
+        },
+    );
+    near.subscribe(near_orders).await.unwrap();
+    near.publish(placed("ann", 2)).await.unwrap();
+    handling.recv().await.unwrap();
+    far.subscribe(far_orders()).await.unwrap();
+    for expected in [1, 2] {
+        let number = tokio::time::timeout(SOON, numbers.recv()).await.unwrap();
+        assert_eq!(number, Some(expected));
+    }
+    near.close(SOON).await.unwrap();
+    far.close(SOON).await.unwrap();
+    assert_eq!(near.metrics().consumers[0].dead_lettered, 0);
 }

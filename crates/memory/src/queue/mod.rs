@@ -5,6 +5,7 @@ mod state;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
@@ -29,14 +30,28 @@ pub(crate) struct Queue {
     lanes: bool,
     /// Room for undelivered events.
     pub(crate) room: Semaphore,
-    inbox: Mutex<Inbox>,
+    inbox: Apart<Mutex<Inbox>>,
     /// Whether a member that wants more waits to be woken. Set before the inbox is looked at for the
     /// last time, and read after the inbox was appended to, so that no event is left unseen.
-    asleep: AtomicBool,
+    asleep: Apart<AtomicBool>,
     /// Whether somebody may be waiting for an acknowledgement: then each is worked in at once, and
     /// else a batch at a time.
-    eager: AtomicBool,
-    state: Mutex<State>,
+    eager: Apart<AtomicBool>,
+    state: Apart<Mutex<State>>,
+}
+
+/// On cache lines of its own: publishers write the inbox while members read and write the rest, and
+/// neither may have to fetch what the other has just written beside it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 #[derive(Default)]
@@ -81,9 +96,8 @@ impl Queue {
         lanes: bool,
     ) -> Self {
         let room = Semaphore::new(capacity.min(Semaphore::MAX_PERMITS));
-        let state = Mutex::new(State::default());
-        let (inbox, asleep, eager) =
-            (Mutex::default(), AtomicBool::new(false), AtomicBool::new(true));
+        let (inbox, asleep, state) = Default::default();
+        let eager = Apart(AtomicBool::new(true));
         Self { group, capacity, on_full, order, lanes, room, inbox, asleep, eager, state }
     }
 

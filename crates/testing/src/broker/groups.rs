@@ -1,0 +1,168 @@
+//! Durable groups: each gets every event, from its making on, members or not.
+
+use trunkline_core::{Broker, ErrorKind, GroupSpec, Pattern};
+
+use super::{
+    BrokerProperty, Need, SOON, Subject, eventually, keyed, keyless, numbered, promise, spread,
+};
+use crate::failure::{Check, Failure, ensure, ensure_eq};
+
+pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
+    vec![
+        promise!(what_is_published_before_its_first_member_reaches_a_declared_group),
+        promise!(a_subscription_is_ready_when_it_is_returned),
+        promise!(two_groups_each_get_every_event),
+        promise!(a_group_lasts_without_members_and_keeps_what_waits),
+        promise!(topics_added_to_a_group_reach_it_from_then_on),
+        promise!(declaring_a_group_twice_changes_nothing),
+        promise!(a_group_with_members_cannot_be_deleted),
+        promise!(a_deleted_group_gets_nothing_and_holds_nobody_up),
+        promise!(deleting_a_group_that_is_not_there_says_so),
+        promise!(a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do)
+            .needs(&[Need::NoHistory]),
+        promise!(unroutable_events_leave_others_of_the_batch_alone).needs(&[Need::NoHistory]),
+    ]
+}
+
+async fn what_is_published_before_its_first_member_reaches_a_declared_group<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let topic = subject.topic("a")?;
+    subject.declare("g", &topic).await?;
+    subject.publish(&keyed(&topic, "k", 0..20)?).await?;
+    let mut member = subject.join("g", &topic).await?;
+    member.expect(0..20).await?;
+    member.nothing().await
+}
+
+async fn a_subscription_is_ready_when_it_is_returned<B: Broker>(subject: Subject<B>) -> Check {
+    for round in 0..10_u64 {
+        let topic = subject.topic(&format!("a.{round}"))?;
+        let mut member = subject.join(&format!("g{round}"), &topic).await?;
+        let mut listener = subject.listen(&topic).await?;
+        subject.publish_one(&numbered(&topic, None, round)?).await?;
+        member.expect([round]).await?;
+        listener.expect([round]).await?;
+    }
+    Ok(())
+}
+
+async fn two_groups_each_get_every_event<B: Broker>(subject: Subject<B>) -> Check {
+    let topic = subject.topic("a")?;
+    let mut one = subject.join("one", &topic).await?;
+    let mut two = subject.join("two", &topic).await?;
+    subject.publish(&spread(&topic, 10, 0..100)?).await?;
+    one.expect_all(0..100).await?;
+    two.expect_all(0..100).await?;
+    one.nothing().await?;
+    two.nothing().await
+}
+
+async fn a_group_lasts_without_members_and_keeps_what_waits<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let topic = subject.topic("a")?;
+    let mut first = subject.join("g", &topic).await?;
+    subject.publish(&keyed(&topic, "k", 0..2)?).await?;
+    first.expect(0..2).await?;
+    first.leave().await?;
+    subject.publish(&keyed(&topic, "k", 2..10)?).await?;
+    let mut second = subject.join("g", &topic).await?;
+    second.expect(2..10).await?;
+    second.nothing().await
+}
+
+async fn topics_added_to_a_group_reach_it_from_then_on<B: Broker>(subject: Subject<B>) -> Check {
+    let (one, two) = (subject.topic("one")?, subject.topic("two")?);
+    let mut member = subject.join("g", &one).await?;
+    let mut listener = subject.listen(&two).await?;
+    subject.declare("g", &two).await?;
+    subject.publish_one(&numbered(&two, None, 7)?).await?;
+    member.expect([7]).await?;
+    listener.expect([7]).await?;
+    subject.publish_one(&numbered(&one, None, 8)?).await?;
+    member.expect([8]).await?;
+    let info = subject.info("g").await?.ok_or_else(|| Failure::new("the group is not listed"))?;
+    for topic in [one, two] {
+        let pattern = Pattern::from(topic);
+        ensure!(info.topics.contains(&pattern), "{pattern} is not listed with the group");
+    }
+    Ok(())
+}
+
+async fn declaring_a_group_twice_changes_nothing<B: Broker>(subject: Subject<B>) -> Check {
+    let topic = subject.topic("a")?;
+    subject.declare("g", &topic).await?;
+    subject.publish(&keyed(&topic, "k", 0..5)?).await?;
+    subject.declare("g", &topic).await?;
+    let mut member = subject.join("g", &topic).await?;
+    subject.declare("g", &topic).await?;
+    member.expect(0..5).await?;
+    subject.publish(&keyed(&topic, "k", 5..10)?).await?;
+    member.expect(5..10).await?;
+    member.nothing().await
+}
+
+async fn a_group_with_members_cannot_be_deleted<B: Broker>(subject: Subject<B>) -> Check {
+    let topic = subject.topic("a")?;
+    let mut member = subject.join("g", &topic).await?;
+    let group = subject.group("g")?;
+    match subject.admin()?.delete_group(&group).await {
+        Err(error) => ensure_eq!(error.kind(), ErrorKind::Conflict, "the kind of `{error}`"),
+        Ok(_) => ensure!(false, "a group with a live member was deleted"),
+    }
+    subject.publish_one(&numbered(&topic, None, 1)?).await?;
+    member.expect([1]).await
+}
+
+async fn a_deleted_group_gets_nothing_and_holds_nobody_up<B: Broker>(subject: Subject<B>) -> Check {
+    let topic = subject.topic("a")?;
+    let mut spec = GroupSpec::new(subject.group("gone")?, [Pattern::from(topic.clone())]);
+    spec.buffer = Some(2);
+    subject.admin()?.declare_group(spec).await?;
+    let mut other = subject.join("other", &topic).await?;
+    subject.publish(&keyless(&topic, 0..2)?).await?;
+    let gone = subject.group("gone")?;
+    // A member that has just left may be listed for a moment where it left another process.
+    let deleted = || async { Ok(subject.admin()?.delete_group(&gone).await?) };
+    eventually(SOON, "the group is deleted", deleted).await?;
+    ensure!(subject.info("gone").await?.is_none(), "a deleted group is listed");
+    subject.publish(&keyless(&topic, 2..10)?).await?;
+    other.expect_all(0..10).await
+}
+
+async fn deleting_a_group_that_is_not_there_says_so<B: Broker>(subject: Subject<B>) -> Check {
+    let group = subject.group("nobody")?;
+    let deleted = subject.admin()?.delete_group(&group).await?;
+    ensure!(!deleted, "a group that was never made was deleted");
+    Ok(())
+}
+
+async fn a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let _elsewhere = subject.join("g", &subject.topic("elsewhere")?).await?;
+    let event = numbered(&subject.topic("a")?, None, 0)?;
+    let result = subject.broker.publish(&[event], &Default::default()).await;
+    let Some(error) = result.error(0) else {
+        return Err(Failure::new("an event that nobody takes was accepted"));
+    };
+    ensure_eq!(error.kind(), ErrorKind::Unroutable, "the kind of `{error}`");
+    let text = error.to_string();
+    ensure!(text.contains("channels.*.consumers"), "`{text}` does not say what to configure");
+    Ok(())
+}
+
+async fn unroutable_events_leave_others_of_the_batch_alone<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let (taken, untaken) = (subject.topic("taken")?, subject.topic("untaken")?);
+    let mut member = subject.join("g", &taken).await?;
+    let batch =
+        [numbered(&taken, None, 0)?, numbered(&untaken, None, 1)?, numbered(&taken, None, 2)?];
+    let result = subject.broker.publish(&batch, &Default::default()).await;
+    let failed: Vec<_> = result.failures().map(|(place, error)| (place, error.kind())).collect();
+    ensure_eq!(failed, [(1, ErrorKind::Unroutable)], "what failed of the batch");
+    member.expect_all([0, 2]).await?;
+    member.nothing().await
+}

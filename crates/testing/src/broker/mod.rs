@@ -1,0 +1,69 @@
+//! What every broker promises: the properties of a bare [`Broker`].
+//!
+//! Names of topics and groups are unique to each run of a property, so that the same properties run
+//! on a shared server. Nothing waits for things to settle: a condition is waited for, with a limit,
+//! and what must not come is looked for only a moment long.
+
+mod batch;
+mod broadcast;
+mod close;
+mod conditions;
+mod crew;
+mod delay;
+mod events;
+mod fidelity;
+mod full;
+mod groups;
+mod lanes;
+mod letters;
+mod limits;
+mod members;
+mod operations;
+mod options;
+mod order;
+mod property;
+mod redelivery;
+mod settle;
+mod start;
+mod subject;
+mod taker;
+mod topics;
+
+use trunkline_core::Broker;
+
+pub use conditions::BrokerConditions;
+pub use property::{BrokerProperty, Need};
+pub use subject::Subject;
+
+pub(crate) use crew::Crew;
+pub(crate) use events::{keyed, keyless, number, numbered, spread};
+pub(crate) use property::promise;
+pub(crate) use taker::{PAUSE, SOON, Taker, ack, elapsed_between, eventually};
+
+/// Every promise of brokers.
+#[must_use]
+pub fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
+    [
+        options::properties(),
+        groups::properties(),
+        members::properties(),
+        broadcast::properties(),
+        topics::properties(),
+        fidelity::properties(),
+        limits::properties(),
+        batch::properties(),
+        order::properties(),
+        settle::properties(),
+        redelivery::properties(),
+        delay::properties(),
+        letters::properties(),
+        full::properties(),
+        lanes::properties(),
+        start::properties(),
+        operations::properties(),
+        close::properties(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

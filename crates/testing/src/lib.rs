@@ -1,0 +1,58 @@
+//! The conformance suite of trunkline: what every backend promises, as tests that any backend can run.
+//!
+//! A backend proves itself in a test binary of its own, with `harness = false`:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use trunkline_core::{Capabilities, Durability};
+//! use trunkline_testing::broker::BrokerConditions;
+//! use trunkline_testing::{Fixture, Suite};
+//! # use trunkline_memory::{MemoryBroker, MemoryConfig, MemoryStore, MemoryStoreConfig};
+//!
+//! async fn broker(wanted: BrokerConditions) -> trunkline_core::Result<Fixture<MemoryBroker>> {
+//!     let mut config = MemoryConfig::default();
+//!     config.buffer = wanted.buffer.unwrap_or(config.buffer);
+//!     // … and the other conditions.
+//!     Ok(Fixture::new(MemoryBroker::new(config)))
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let mut pinned = Capabilities::minimal("memory", Durability::Process);
+//!     pinned.delay = true;
+//!     pinned.priority_lanes = true;
+//!     pinned.drop_oldest = true;
+//!     pinned.dead_letters = true;
+//!     Suite::new()
+//!         .broker("memory/value", &pinned, broker)
+//!         .bus("memory/value", &pinned, broker)
+//!         .store("memory/value", |limits| async move {
+//!             let config = MemoryStoreConfig::default()
+//!                 .with_ttl(limits.ttl)
+//!                 .with_max_events_per_stream(limits.max_events_per_stream);
+//!             Ok(Fixture::new(MemoryStore::new(config)))
+//!         })
+//!         .run()
+//! }
+//! ```
+//!
+//! Every promise is a named property and a test of its own, such as
+//! `memory/value/store/of_racing_writers_exactly_one_wins`. Each runs on a fresh runtime, a fresh
+//! subject and within a time limit. [`broker`] holds the properties of a bare broker, [`bus`] those of
+//! an event bus over it, and [`store`] those of event stores.
+//!
+//! Capabilities are pinned: a property says which ones it needs, and a broker that is pinned without
+//! them is excused from it. The run prints each excuse with its reason, and their count.
+
+pub mod broker;
+pub mod bus;
+mod failure;
+mod fixture;
+mod property;
+pub mod store;
+mod suite;
+
+pub use failure::{Check, Failure};
+pub use fixture::Fixture;
+pub use property::{Property, TIME_LIMIT};
+pub use suite::Suite;
