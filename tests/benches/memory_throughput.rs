@@ -6,6 +6,8 @@
 //! no middleware, no tracing subscriber. The two take turns in one run, so that the ratio holds when
 //! the machine's speed drifts; the median of the ratios is what counts.
 
+#![expect(clippy::expect_used, reason = "a benchmark ends at the first thing that goes wrong")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

@@ -65,7 +65,7 @@ impl Steps {
         match &failure {
             None => println!("== {name}: ok in {:.1} s", elapsed.as_secs_f64()),
             Some(failure) => {
-                println!("== {name}: FAILED in {:.1} s: {failure}", elapsed.as_secs_f64())
+                println!("== {name}: FAILED in {:.1} s: {failure}", elapsed.as_secs_f64());
             }
         }
         self.done.push((name, elapsed, failure));

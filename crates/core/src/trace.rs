@@ -33,7 +33,7 @@ impl TraceParent {
         Self { span_id, ..*self }
     }
 
-    /// The trace id as 32 hexadecimal digits when displayed.
+    /// The trace id, which W3C writes as 32 hexadecimal digits.
     #[must_use]
     pub fn trace_id(&self) -> u128 {
         u128::from_be_bytes(self.trace_id)
