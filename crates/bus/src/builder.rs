@@ -77,11 +77,16 @@ impl EventBusBuilder {
     /// Starts the bus: the broker's capabilities are checked and the channels' groups are made.
     ///
     /// # Errors
-    /// `Unsupported` when a channel needs what the broker lacks, naming both; `Disconnected`.
+    /// `Unsupported` when a channel needs what the broker lacks, naming both; `Invalid` for a source
+    /// that is no attribute; `Disconnected`.
     ///
     /// # Cancel safety
     /// A dropped call may have made some of the groups.
     pub async fn start(self) -> Result<EventBus> {
+        if self.source.is_empty() || self.source.chars().any(char::is_control) {
+            let message = "the source of a bus is text such as `/orders-service`";
+            return Err(Error::new(ErrorKind::Invalid, "start", message));
+        }
         for channel in &self.channels {
             self.open(channel).await?;
         }

@@ -40,6 +40,8 @@ pub struct Consumer {
     name: Option<String>,
     topics: Vec<Result<Pattern>>,
     pub(crate) handlers: Vec<Registration>,
+    /// `versions` was called where there was no handler to take them.
+    versions_of_none: bool,
     settings: Unset,
 }
 
@@ -93,6 +95,7 @@ impl Consumer {
             name: None,
             topics: Vec::new(),
             handlers: Vec::new(),
+            versions_of_none: false,
             settings: Unset::default(),
         }
     }
@@ -129,8 +132,9 @@ impl Consumer {
 
     /// Lets the handler that was added last take these versions of its type.
     pub fn versions(mut self, versions: RangeInclusive<u32>) -> Self {
-        if let Some(last) = self.handlers.last_mut() {
-            last.versions = versions;
+        match self.handlers.last_mut() {
+            Some(last) => last.versions = versions,
+            None => self.versions_of_none = true,
         }
         self
     }
@@ -201,6 +205,10 @@ impl Consumer {
         if self.handlers.is_empty() {
             return invalid("the consumer has no handler: add one with `on`");
         }
+        if self.versions_of_none {
+            return invalid("`versions` stands after the handler that takes them");
+        }
+        self.check_handlers()?;
         let mut patterns = Vec::new();
         for topic in &self.topics {
             patterns.push(topic.as_ref().map_err(Error::duplicate)?.clone());
@@ -214,6 +222,26 @@ impl Consumer {
             return invalid("a handler of every type needs `topics`, such as `.topics([\"#\"])`");
         }
         Ok(patterns)
+    }
+
+    /// Every event has at most one handler.
+    fn check_handlers(&self) -> Result<()> {
+        for (at, handler) in self.handlers.iter().enumerate() {
+            let clash = self.handlers[..at].iter().any(|other| {
+                let overlap = handler.versions.start() <= other.versions.end()
+                    && other.versions.start() <= handler.versions.end();
+                handler.event_type == other.event_type && (overlap || handler.event_type.is_none())
+            });
+            if clash {
+                let what = handler.event_type.unwrap_or("every type");
+                let message = format!(
+                    "two handlers of one consumer take `{what}`: only one could run; give one a \
+                     consumer of its own, in another group"
+                );
+                return Err(Error::new(ErrorKind::Invalid, "subscribe", message));
+            }
+        }
+        Ok(())
     }
 
     /// What the broker and the runtime are to do, by the consumer's settings and then the channel's.

@@ -1,7 +1,8 @@
 //! The publish pipeline: middleware, then the store, then the broker, which routes.
 
 use trunkline_core::{
-    BatchResult, DomainEvent, Error, Event, EventId, ExpectedVersion, PublishOptions, Result,
+    Attributes, BatchResult, DEFAULT_SOURCE, DomainEvent, Error, Event, EventId, ExpectedVersion,
+    PublishOptions, Result,
 };
 
 use crate::bus::{BusInner, EventBus};
@@ -28,7 +29,7 @@ impl EventBus {
         if let Some(context) = Context::current() {
             draft = draft.caused_by(context.event().attributes());
         }
-        let event = draft.build()?;
+        let event = draft.build().inspect_err(|_| self.inner.counters.rejected.increment())?;
         self.publish_event(&event).await?;
         Ok(event.id().clone())
     }
@@ -94,7 +95,7 @@ impl BusInner {
     async fn publish(&self, event: &Event) -> Result<()> {
         let context = Context::current();
         let changed;
-        let event = if self.middleware.is_empty() && context.is_none() {
+        let event = if self.middleware.is_empty() && self.is_complete(event, context.as_ref()) {
             self.check_size(event)?;
             event
         } else {
@@ -155,20 +156,33 @@ impl BusInner {
     }
 
     fn prepare(&self, event: &Event, context: Option<&Context>) -> Result<Event> {
-        let mut event = match context {
-            Some(context) if event.attributes().causation().is_none() => {
-                event.amend(|attributes| {
-                    attributes.caused_by(context.event().attributes());
-                    Ok(())
-                })?
-            }
-            _ => event.clone(),
+        let mut event = match self.is_complete(event, context) {
+            true => event.clone(),
+            false => event.amend(|attributes| self.complete(attributes, context))?,
         };
         for middleware in &self.middleware {
             event = middleware.on_publish(event)?;
         }
         self.check_size(&event)?;
         Ok(event)
+    }
+
+    /// Whether the event has its source and its cause.
+    fn is_complete(&self, event: &Event, context: Option<&Context>) -> bool {
+        let attributes = event.attributes();
+        let has_source = self.source == DEFAULT_SOURCE || attributes.source() != DEFAULT_SOURCE;
+        let cause = context.map(|context| context.event().attributes());
+        has_source && cause.is_none_or(|cause| attributes.is_caused_by(cause))
+    }
+
+    fn complete(&self, attributes: &mut Attributes, context: Option<&Context>) -> Result<()> {
+        if attributes.source() == DEFAULT_SOURCE {
+            attributes.set_source(self.source.clone())?;
+        }
+        if let Some(context) = context {
+            attributes.caused_by(context.event().attributes());
+        }
+        Ok(())
     }
 
     fn check_size(&self, event: &Event) -> Result<()> {

@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 use crate::attributes::{AttributeValue, Attributes, Priority};
 use crate::codec::Data;
 use crate::domain_event::DomainEvent;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::EventId;
 use crate::topic::Topic;
@@ -85,7 +85,6 @@ impl<P> EventBuilder<P> {
     /// Makes this an event caused by `cause`: correlation, causation and trace follow.
     #[must_use]
     pub fn caused_by(mut self, cause: &Attributes) -> Self {
-        self.attributes.set_trace(None);
         self.attributes.caused_by(cause);
         self
     }
@@ -136,9 +135,9 @@ impl<P> EventBuilder<P> {
 
     /// Sets the correlation id.
     #[must_use]
-    pub fn correlation(mut self, id: impl Into<EventId>) -> Self {
-        self.attributes.set_correlation(Some(id.into()));
-        self
+    pub fn correlation(self, id: impl Into<EventId>) -> Self {
+        let text = SmolStr::from(id.into());
+        self.change(|attributes| attributes.set("correlationid", AttributeValue::Text(text)))
     }
 
     /// Sets the tenant.
@@ -152,6 +151,13 @@ impl<P> EventBuilder<P> {
     #[must_use]
     pub fn attribute(self, name: &str, value: impl Into<AttributeValue>) -> Self {
         let value = value.into();
-        self.change(|attributes| attributes.set(name, value))
+        self.change(|attributes| match name {
+            "datacontenttype" => {
+                let message = "`datacontenttype` follows from the data: choose the codec of the \
+                               payload's type, or the media type of the data";
+                Err(Error::new(ErrorKind::Invalid, "event", message))
+            }
+            name => attributes.set(name, value),
+        })
     }
 }

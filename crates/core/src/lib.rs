@@ -48,6 +48,11 @@ pub use store::{
 pub use topic::{Group, MAX_NAME_BYTES, Pattern, Topic};
 pub use trace::TraceParent;
 
+// They stand in public signatures.
+pub use bytes;
+pub use jiff;
+pub use smol_str;
+
 /// What generated code needs; not part of the public API.
 #[doc(hidden)]
 pub mod __private {

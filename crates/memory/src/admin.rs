@@ -55,11 +55,11 @@ impl BrokerAdmin for MemoryBroker {
         self.shared.check_open("declare group")?;
         let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
         options.start = spec.start;
+        options.buffer = spec.buffer;
         options.on_full = spec.on_full;
         options.lanes = spec.lanes;
         trunkline_core::Broker::capabilities(self).check_subscribe(&options)?;
-        self.shared.join_group(&spec);
-        Ok(())
+        self.shared.join_group(&spec, "declare group").map(drop)
     }
 
     async fn delete_group(&self, group: &Group) -> Result<bool> {
@@ -69,7 +69,11 @@ impl BrokerAdmin for MemoryBroker {
         if route.queue.depth().members > 0 {
             return Err(MemoryError::GroupInUse(group).into());
         }
-        topology.remove_group(group);
+        let removed = topology.remove_group(group);
+        drop(topology);
+        if let Some(queue) = removed {
+            queue.end();
+        }
         Ok(true)
     }
 
@@ -100,14 +104,20 @@ impl BrokerAdmin for MemoryBroker {
             permit.forget();
             queue.push(letter.event.clone(), None);
         }
-        letters.remove(id);
+        // It goes when the locks are gone: what its payload does then is not ours.
+        let settled = letters.remove(id);
+        drop((letters, topology));
+        drop(settled);
         Ok(())
     }
 
     async fn cancel(&self, id: &EventId) -> Result<bool> {
         self.shared.check_open("cancel")?;
+        // Nobody joins in between and is given by the history what was cancelled.
         let topology = self.shared.topology();
         let cancelled = topology.queues().filter(|queue| queue.cancel(id)).count();
-        Ok(cancelled > 0)
+        let forgotten =
+            self.shared.history.as_ref().is_some_and(|history| lock(history).cancel(id));
+        Ok(cancelled > 0 || forgotten)
     }
 }

@@ -87,37 +87,77 @@ impl Shared {
         Ok(())
     }
 
+    /// Changes the topology of a broker that is open: a close that begins meanwhile waits, and then
+    /// ends what was added too.
+    fn open_topology(
+        &self,
+        operation: &'static str,
+    ) -> Result<RwLockWriteGuard<'_, Topology>> {
+        let topology = self.change_topology();
+        self.check_open(operation)?;
+        Ok(topology)
+    }
+
     /// Makes a group, or adds topics to it.
-    pub(crate) fn join_group(&self, spec: &GroupSpec) -> Arc<Queue> {
-        let mut topology = self.change_topology();
-        topology.join_group(&spec.name, &spec.topics, || {
+    pub(crate) fn join_group(
+        &self,
+        spec: &GroupSpec,
+        operation: &'static str,
+    ) -> Result<Arc<Queue>> {
+        let mut topology = self.open_topology(operation)?;
+        Ok(topology.join_group(&spec.name, &spec.topics, || {
             let capacity = spec.buffer.unwrap_or(self.config.buffer);
             let group = Some(spec.name.clone());
             let queue = Queue::new(group, capacity, spec.on_full, spec.order, spec.lanes);
             self.replay(&queue, spec.start, &spec.topics);
             Arc::new(queue)
-        })
+        }))
     }
 
     /// Gives a new queue what it missed; must be called while the topology is being changed.
     fn replay(&self, queue: &Queue, start: StartAt, topics: &[Pattern]) {
         let Some(history) = &self.history else { return };
-        for event in lock(history).from(start, topics) {
-            queue.push_over(event.clone(), None);
+        for (event, due) in lock(history).from(start, topics) {
+            queue.push_over(event.clone(), due);
         }
     }
 
-    fn add_subscriber(&self, options: &SubscribeOptions) -> (Arc<Queue>, u64) {
+    fn add_subscriber(&self, options: &SubscribeOptions) -> Result<(Arc<Queue>, u64)> {
         let capacity = options.buffer.unwrap_or(self.config.buffer);
         let queue = Queue::new(None, capacity, options.on_full, options.order, options.lanes);
         let queue = Arc::new(queue);
-        let mut topology = self.change_topology();
+        let mut topology = self.open_topology("subscribe")?;
         // A broadcast subscriber takes what is published from now on unless it asks for more.
         if let StartAt::Time(_) = options.start {
             self.replay(&queue, options.start, &options.topics);
         }
         let id = topology.add_subscriber(options.topics.clone(), Arc::clone(&queue));
-        (queue, id)
+        Ok((queue, id))
+    }
+
+    /// Joins a group as a member, or subscribes as a broadcast subscriber.
+    fn join(self: &Arc<Self>, options: &SubscribeOptions) -> Result<MemorySubscription> {
+        let member = |queue, subscriber| {
+            MemorySubscription::new(Arc::clone(self), queue, subscriber, options.prefetch)
+        };
+        let Some(group) = &options.group else {
+            let (queue, id) = self.add_subscriber(options)?;
+            return Ok(member(queue, Some(id)));
+        };
+        let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
+        spec.start = options.start;
+        spec.buffer = options.buffer;
+        spec.on_full = options.on_full;
+        spec.order = options.order;
+        spec.lanes = options.lanes;
+        loop {
+            let queue = self.join_group(&spec, "subscribe")?;
+            let joined = member(Arc::clone(&queue), None);
+            // A group that was deleted before this member was in it is made again.
+            if !queue.room.is_closed() {
+                return Ok(joined);
+            }
+        }
     }
 }
 
@@ -134,23 +174,7 @@ impl Broker for MemoryBroker {
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Subscription>> {
         self.shared.check_open("subscribe")?;
         self.shared.capabilities.check_subscribe(&options)?;
-        let (queue, subscriber) = match &options.group {
-            Some(group) => {
-                let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
-                spec.start = options.start;
-                spec.buffer = options.buffer;
-                spec.on_full = options.on_full;
-                spec.order = options.order;
-                spec.lanes = options.lanes;
-                (self.shared.join_group(&spec), None)
-            }
-            None => {
-                let (queue, id) = self.shared.add_subscriber(&options);
-                (queue, Some(id))
-            }
-        };
-        let shared = Arc::clone(&self.shared);
-        Ok(Box::new(MemorySubscription::new(shared, queue, subscriber, options.prefetch)))
+        Ok(Box::new(self.shared.join(&options)?))
     }
 
     async fn health(&self) -> Health {
@@ -176,7 +200,8 @@ impl Broker for MemoryBroker {
 
     async fn close(&self, _deadline: Duration) -> Result<()> {
         self.shared.closed.store(true, Ordering::Release);
-        self.shared.topology().queues().for_each(|queue| queue.end());
+        let queues: Vec<_> = self.shared.topology().queues().cloned().collect();
+        queues.iter().for_each(|queue| queue.end());
         Ok(())
     }
 

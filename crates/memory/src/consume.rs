@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 use trunkline_core::{Delivery, Event, Result, Settle, Settling, Subscription, Verdict};
 
 use crate::broker::Shared;
-use crate::lock;
+use crate::{in_future, lock};
 use crate::queue::{Acked, Entry, MemberId, Queue, Turn};
 
 pub(crate) struct MemorySubscription {
@@ -94,7 +94,10 @@ impl Drop for MemorySubscription {
     fn drop(&mut self) {
         self.seat.queue.leave(self.seat.member);
         if let Some(id) = self.subscriber {
-            self.seat.shared.change_topology().remove_subscriber(id);
+            let left = self.seat.shared.change_topology().remove_subscriber(id);
+            if let Some(queue) = left {
+                queue.end();
+            }
         }
     }
 }
@@ -111,7 +114,7 @@ impl Settle for Seat {
                 self.queue.settle(self.member, event, Some(again(attempts)));
             }
             Verdict::Retry { after, attempts } => {
-                self.queue.delay(self.member, again(attempts), Instant::now() + after);
+                self.queue.delay(self.member, again(attempts), in_future(after));
             }
             Verdict::Reject(letter) => {
                 let kept = lock(&self.shared.letters).keep(&self.queue, event, *letter);

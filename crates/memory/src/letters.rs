@@ -70,10 +70,8 @@ impl Letters {
         kept.ok_or_else(|| MemoryError::LetterGone.into())
     }
 
-    pub(crate) fn remove(&mut self, id: &DeadLetterId) {
-        if let Ok(number) = id.0.parse::<u64>() {
-            self.kept.remove(&number);
-        }
+    pub(crate) fn remove(&mut self, id: &DeadLetterId) -> Option<Letter> {
+        self.kept.remove(&id.0.parse::<u64>().ok()?)
     }
 
     pub(crate) fn len(&self) -> usize {

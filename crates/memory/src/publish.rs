@@ -10,7 +10,7 @@ use trunkline_core::{
 
 use crate::broker::Shared;
 use crate::error::MemoryError;
-use crate::lock;
+use crate::{in_future, lock};
 use crate::queue::Queue;
 use crate::topology::Targets;
 
@@ -109,10 +109,10 @@ impl Batch<'_> {
         if let Some(refusal) = self.take_room(queues, held) {
             return refusal;
         }
+        let due = self.options.delay.map(in_future);
         if is_kept && let Some(history) = &self.shared.history {
-            lock(history).keep(event);
+            lock(history).keep(event, due);
         }
-        let due = self.options.delay.map(|delay| Instant::now() + delay);
         for queue in queues {
             queue.push(event.clone(), due);
         }
@@ -165,17 +165,17 @@ impl Batch<'_> {
 
     /// Goes on with the batch at an event that has to wait for room in `queue`.
     async fn wait_from(mut self, start: usize, queue: Arc<Queue>) -> BatchResult {
+        // One limit for the whole batch: with a stuck consumer its publisher is told so once.
         let timeout = self.options.timeout.unwrap_or(self.shared.config.publish_timeout);
+        let deadline = in_future(timeout);
         let mut full = Some(queue);
         for (index, event) in self.events.iter().enumerate().skip(start) {
             let outcome = match full.take() {
-                Some(queue) => self.wait_for_room(event, queue, Instant::now() + timeout).await,
+                Some(queue) => self.wait_for_room(event, queue, deadline).await,
                 None => match self.attempt(event) {
                     Attempt::Accepted => Ok(()),
                     Attempt::Failed(error) => Err(error),
-                    Attempt::NoRoom(queue) => {
-                        self.wait_for_room(event, queue, Instant::now() + timeout).await
-                    }
+                    Attempt::NoRoom(queue) => self.wait_for_room(event, queue, deadline).await,
                 },
             };
             if let Err(error) = outcome {
@@ -196,6 +196,9 @@ impl Batch<'_> {
         // A consumer that is running makes room within microseconds: sleeping and being woken would
         // cost both sides more than looking again a few times.
         for _ in 0..LOOKS {
+            if Instant::now() >= deadline {
+                break;
+            }
             if queue.room.available_permits() == 0 {
                 tokio::task::yield_now().await;
                 continue;
@@ -212,9 +215,11 @@ impl Batch<'_> {
                 let group = full.group.as_ref();
                 return Err(MemoryError::Full { group, capacity: full.capacity }.into());
             };
-            let Ok(permit) = room else { return Err(MemoryError::Closed("publish").into()) };
             self.shared.check_open("publish")?;
-            match self.enqueue(event, Some((&full, permit))) {
+            // Without a permit the queue has gone, with its group or subscriber; others may want the
+            // event still.
+            let held = room.ok().map(|permit| (&full, permit));
+            match self.enqueue(event, held) {
                 Attempt::Accepted => return Ok(()),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::NoRoom(next) => queue = next,

@@ -91,18 +91,16 @@ impl Topology {
         id
     }
 
-    pub(crate) fn remove_subscriber(&mut self, id: u64) {
-        if let Some(route) = self.subscribers.remove(&id) {
-            self.targets.clear();
-            route.queue.end();
-        }
+    /// Removes a broadcast subscriber; its queue is to be ended once the topology is let go of.
+    pub(crate) fn remove_subscriber(&mut self, id: u64) -> Option<Arc<Queue>> {
+        self.targets.clear();
+        self.subscribers.remove(&id).map(|route| route.queue)
     }
 
-    pub(crate) fn remove_group(&mut self, group: &Group) {
-        if let Some(route) = self.groups.remove(group) {
-            self.targets.clear();
-            route.queue.end();
-        }
+    /// Removes a group; its queue is to be ended once the topology is let go of.
+    pub(crate) fn remove_group(&mut self, group: &Group) -> Option<Arc<Queue>> {
+        self.targets.clear();
+        self.groups.remove(group).map(|route| route.queue)
     }
 
     pub(crate) fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {

@@ -67,9 +67,9 @@ pub use trunkline_core::__private;
 /// What most programs use.
 pub mod prelude {
     pub use crate::{
-        Config, Consumer, Context, DomainEvent, Error, ErrorKind, Event, EventBus, EventBusExt,
-        EventStore, Group, Handler, HandlerError, Priority, Result, RetryPolicy, Topic, Typed,
-        plain,
+        Config, Consumer, Context, Data, DomainEvent, Error, ErrorKind, Event, EventBus,
+        EventBusExt, EventId, EventStore, Group, Handler, HandlerError, Kind, OnFull, Pattern,
+        Priority, Result, RetryPolicy, StartAt, Topic, Typed, plain,
     };
 }
 

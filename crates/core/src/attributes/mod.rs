@@ -331,17 +331,35 @@ impl Attributes {
 
     /// Makes these the attributes of an event caused by `cause`.
     ///
-    /// The correlation id is the cause's, or the cause's id where it has none; what is already set
-    /// stays.
+    /// The correlation id is the cause's, or the cause's id where it has none, and the trace is the
+    /// cause's, one step on. What is already set stays, save a trace that this event's own id
+    /// started. An event does not cause itself.
     pub fn caused_by(&mut self, cause: &Attributes) {
+        if self.id == cause.id {
+            return;
+        }
         if self.causation.is_none() {
             self.causation = Some(cause.id.clone());
         }
         if self.correlation.is_none() {
             self.correlation = Some(cause.correlation.clone().unwrap_or_else(|| cause.id.clone()));
         }
-        if self.trace.is_none() {
-            self.trace = cause.trace.map(|trace| trace.child(&self.id));
+        if let Some(trace) = cause.trace.filter(|_| self.starts_its_trace()) {
+            self.trace = Some(trace.child(&self.id));
+            if let Some(tracestate) = cause.tracestate() {
+                self.rare_mut().tracestate = Some(SmolStr::new(tracestate));
+            }
         }
+    }
+
+    /// Whether [`Attributes::caused_by`] would leave everything as it is.
+    #[must_use]
+    pub fn is_caused_by(&self, cause: &Attributes) -> bool {
+        let linked = self.causation.is_some() && self.correlation.is_some();
+        self.id == cause.id || (linked && (cause.trace.is_none() || !self.starts_its_trace()))
+    }
+
+    fn starts_its_trace(&self) -> bool {
+        self.trace.is_none() || self.trace == TraceParent::start(&self.id)
     }
 }

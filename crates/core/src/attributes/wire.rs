@@ -12,8 +12,11 @@ impl Attributes {
     /// The value of an attribute by its CloudEvents name, `topic` included.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<AttributeValue> {
-        if name == "topic" {
-            return Some(AttributeValue::from(self.topic.as_str()));
+        match name {
+            "topic" => return Some(AttributeValue::from(self.topic.as_str())),
+            "specversion" => return Some(AttributeValue::from("1.0")),
+            "datacontenttype" => return self.content_type().map(AttributeValue::from),
+            _ => {}
         }
         let mut found = None;
         self.visit(|known, value| {
@@ -54,6 +57,8 @@ impl Attributes {
             "subject" => self.set_subject(Some(text(name, value)?))?,
             "dataschema" => self.set_schema(Some(text(name, value)?))?,
             "tracestate" => self.set_tracestate(Some(text(name, value)?))?,
+            // A missing tenant is the empty string: both are the same identity.
+            "tenantid" if value.to_text().is_empty() => self.set_tenant(None)?,
             "tenantid" => self.set_tenant(Some(text(name, value)?))?,
             "userid" => self.set_user(Some(text(name, value)?))?,
             "projectid" => self.set_project(Some(text(name, value)?))?,
@@ -67,8 +72,14 @@ impl Attributes {
     /// A `traceparent` that is not W3C's is a foreign attribute: kept, not understood.
     fn set_traceparent(&mut self, text: SmolStr) -> Result<()> {
         match text.parse() {
-            Ok(trace) => self.trace = Some(trace),
-            Err(_) => self.set_free("traceparent", AttributeValue::Text(text))?,
+            Ok(trace) => {
+                self.trace = Some(trace);
+                self.rare.iter_mut().for_each(|rare| rare.free.retain(|(n, _)| n != "traceparent"));
+            }
+            Err(_) => {
+                self.trace = None;
+                self.set_free("traceparent", AttributeValue::Text(text))?;
+            }
         }
         Ok(())
     }
@@ -243,5 +254,50 @@ impl AttributeReader {
                 Err(Error::new(ErrorKind::Invalid, "event", message))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Data;
+    use crate::event::Event;
+
+    fn event(name: &str, value: &str) -> Event {
+        let draft = Event::from_data("t", Topic::from_static("a"), Data::json("1"));
+        draft.attribute(name, value).build().unwrap()
+    }
+
+    #[test]
+    fn every_attribute_is_found_by_its_name() {
+        let event = event("retries", "3");
+        let get = |name| event.attributes().get(name).map(|value| value.to_text().into_owned());
+        assert_eq!(get("specversion").as_deref(), Some("1.0"));
+        assert_eq!(get("datacontenttype").as_deref(), Some("application/json"));
+        assert_eq!(get("topic").as_deref(), Some("a"));
+        assert_eq!(get("retries").as_deref(), Some("3"));
+        assert_eq!(get("subject"), None);
+    }
+
+    #[test]
+    fn a_traceparent_stands_once_whether_it_is_understood_or_not() {
+        let names = |event: &Event| {
+            let mut names = Vec::new();
+            event.attributes().visit(|name, _| names.push(name.to_owned()));
+            names.into_iter().filter(|name| name == "traceparent").count()
+        };
+        let foreign = event("traceparent", "garbage");
+        assert_eq!((names(&foreign), foreign.attributes().trace()), (1, None));
+        let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let again = foreign.amend(|attributes| attributes.set("traceparent", known)).unwrap();
+        assert_eq!(names(&again), 1);
+        assert!(again.attributes().trace().is_some());
+    }
+
+    #[test]
+    fn an_empty_tenant_is_no_tenant() {
+        let with = event("tenantid", "");
+        assert_eq!(with.attributes().tenant(), None);
+        assert!(with.attributes().identity().tenant.is_empty());
     }
 }

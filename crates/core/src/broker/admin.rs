@@ -62,7 +62,8 @@ pub trait BrokerAdmin: Send + Sync {
     async fn cancel(&self, id: &EventId) -> Result<bool>;
 }
 
-/// A topic that exists.
+/// A topic that exists. Brokers whose topics have no life of their own list those that still hold
+/// events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopicInfo {
     /// The topic.

@@ -91,7 +91,7 @@ impl Capabilities {
     ///
     /// # Errors
     /// `Unsupported` for an option that the broker lacks, `Invalid` for options without topics or
-    /// with a prefetch of 0.
+    /// with a prefetch or a buffer of 0.
     pub fn check_subscribe(&self, options: &super::SubscribeOptions) -> Result<()> {
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, "subscribe", message));
         if options.topics.is_empty() {
@@ -99,6 +99,9 @@ impl Capabilities {
         }
         if options.prefetch == 0 {
             return invalid("a subscription needs a prefetch of at least 1");
+        }
+        if options.buffer == Some(0) {
+            return invalid("a buffer of 0 would take no event: give it room for at least 1");
         }
         let starts_at_time = matches!(options.start, super::StartAt::Time(_));
         self.require(self.start_at_time || !starts_at_time, "start_at_time", "the subscription")?;

@@ -60,7 +60,8 @@ pub enum Audience {
     BroadcastOnly,
 }
 
-/// Where a new group, or a broadcast subscriber, begins.
+/// Where a new group begins. A broadcast subscriber takes what is published from now on, unless it
+/// asks for a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartAt {
@@ -81,7 +82,8 @@ pub enum OnFull {
     Block,
     /// The publisher gets `Full` at once.
     Error,
-    /// The oldest undelivered event is dropped and counted; for broadcast and lossy channels only.
+    /// The oldest undelivered event is dropped and counted. For what may lose events only:
+    /// configuration wants the channel marked `lossy`.
     DropOldest,
 }
 

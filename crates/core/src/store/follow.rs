@@ -32,7 +32,9 @@ impl<S: EventStore> Follow<S> {
     /// Follows what `read` takes, from where it starts.
     #[must_use]
     pub fn new(store: S, read: ReadAll) -> Self {
-        Self { store, read, page: VecDeque::new() }
+        // A page of none would never end.
+        let limit = read.limit.max(1);
+        Self { store, read: read.with_limit(limit), page: VecDeque::new() }
     }
 
     /// The next event; waits for one to be appended.

@@ -145,7 +145,8 @@ impl Queue {
         state.arrived = arrived;
     }
 
-    /// The state, with everything that has arrived and was acknowledged worked into it.
+    /// The state, with everything that has arrived and was acknowledged worked into it. Who is done
+    /// with it rouses: a member may wait for the very acknowledgements that were worked in.
     fn received(&self) -> MutexGuard<'_, State> {
         let mut state = lock(&self.state);
         state.collect(self);
@@ -201,9 +202,11 @@ impl Queue {
     /// Drops the oldest undelivered event that is not due later, and takes its room.
     pub(crate) fn drop_oldest(&self) -> bool {
         let mut state = self.received();
-        let dropped = state.ready.iter_mut().find_map(VecDeque::pop_front).is_some();
-        state.dropped += u64::from(dropped);
-        dropped
+        let dropped = state.pop_oldest();
+        state.dropped += u64::from(dropped.is_some());
+        self.rouse(state);
+        // The payload is the user's, and so is what happens when it is dropped: not under the lock.
+        dropped.is_some()
     }
 
     pub(crate) fn join(&self, prefetch: usize) -> (MemberId, Arc<Acked>) {
@@ -212,7 +215,7 @@ impl Queue {
         state.next_member += 1;
         let acked = Arc::new(Acked::new(prefetch));
         let shared = Arc::clone(&acked);
-        state.members.push(Member { id, waker: None, out: 0, prefetch, acked: shared });
+        state.members.push(Member::new(id, prefetch, shared));
         self.rouse(state);
         (id, acked)
     }
@@ -251,15 +254,11 @@ impl Queue {
         waker: &Waker,
         out: &mut Vec<Entry>,
     ) -> Turn {
-        let mut guard = lock(&self.state);
-        let state = &mut *guard;
-        let Some(at) = state.members.iter().position(|known| known.id == member) else {
-            return Turn::Ended;
-        };
         loop {
-            if state.ended {
-                return Turn::Ended;
-            }
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let at = state.members.iter().position(|known| known.id == member);
+            let Some(at) = at.filter(|_| !state.ended) else { return Turn::Ended };
             state.collect(self);
             state.promote_due(self);
             if self.lanes || !state.has_ready() {
@@ -269,15 +268,13 @@ impl Queue {
                 self.rouse(guard);
                 return Turn::Taken;
             }
-            let known = &mut state.members[at].waker;
-            if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                *known = Some(waker.clone());
-            }
+            state.members[at].sleep(waker);
             let wakers = self.find_wakers(state);
             if wakers.is_empty() {
                 return Turn::Empty(state.delayed.peek().map(|Reverse(delayed)| delayed.due));
             }
             // Something arrived in the meantime, and this member is one of those it may be for.
+            drop(guard);
             wakers.wake();
         }
     }
@@ -343,14 +340,16 @@ impl Queue {
 
     /// Removes a delayed event that was never handed out.
     pub(crate) fn cancel(&self, id: &EventId) -> bool {
+        let is_cancelled = |Reverse(Delayed { entry, .. }): &Reverse<Delayed>| {
+            entry.redeliveries == 0 && entry.event.id() == id
+        };
         let mut state = lock(&self.state);
-        let before = state.delayed.len();
-        let is_cancelled =
-            |delayed: &Delayed| delayed.entry.redeliveries == 0 && delayed.entry.event.id() == id;
-        state.delayed.retain(|Reverse(delayed)| !is_cancelled(delayed));
-        let cancelled = before - state.delayed.len();
-        self.give_room(&mut state, cancelled);
-        cancelled > 0
+        let delayed = std::mem::take(&mut state.delayed);
+        let (cancelled, kept): (Vec<_>, Vec<_>) = delayed.into_iter().partition(is_cancelled);
+        state.delayed = kept.into();
+        self.give_room(&mut state, cancelled.len());
+        drop(state);
+        !cancelled.is_empty()
     }
 
     /// Ends the queue: members get no more, waiting publishers are refused.
@@ -366,12 +365,14 @@ impl Queue {
     pub(crate) fn depth(&self) -> Depth {
         let state = self.received();
         let ready: usize = state.ready.iter().map(VecDeque::len).sum();
-        Depth {
+        let depth = Depth {
             members: state.members.len(),
             undelivered: ready + state.waiting + state.delayed.len(),
             in_flight: state.in_flight,
             dropped: state.dropped,
-        }
+        };
+        self.rouse(state);
+        depth
     }
 
     /// Calls `each` with every undelivered event.
@@ -382,5 +383,6 @@ impl Queue {
         for entry in state.ready.iter().flatten().chain(waiting).chain(delayed) {
             each(&entry.event);
         }
+        self.rouse(state);
     }
 }

@@ -66,13 +66,29 @@ pub(super) struct Member {
     pub(super) out: usize,
     pub(super) prefetch: usize,
     pub(super) acked: Arc<Acked>,
+    /// How much has to be free before it is worth waking.
+    wanted: usize,
 }
 
 impl Member {
-    /// A member that is short of work by a quarter is worth waking: a wake for every single
-    /// settlement would cost more than the events.
+    pub(super) fn new(id: MemberId, prefetch: usize, acked: Arc<Acked>) -> Self {
+        Self { id, waker: None, out: 0, prefetch, acked, wanted: 1 }
+    }
+
+    /// Notes that the member found nothing, and whom to wake.
+    ///
+    /// One that had room takes the next event that comes. One that had none is worth waking when it
+    /// is short of work by a quarter: a wake for every single settlement would cost more than the
+    /// events.
+    pub(super) fn sleep(&mut self, waker: &Waker) {
+        self.wanted = if self.out < self.prefetch { 1 } else { (self.prefetch / 4).max(1) };
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+
     fn is_hungry(&self) -> bool {
-        self.out + (self.prefetch / 4).max(1) <= self.prefetch
+        self.out + self.wanted <= self.prefetch
     }
 }
 
@@ -101,6 +117,27 @@ pub(super) struct State {
 impl State {
     pub(super) fn pop_ready(&mut self) -> Option<Entry> {
         self.ready.iter_mut().rev().find_map(VecDeque::pop_front)
+    }
+
+    /// The event that was accepted first of those that are not out; looks at every waiting key.
+    pub(super) fn pop_oldest(&mut self) -> Option<Entry> {
+        let seq_of = |entries: &VecDeque<Entry>| entries.front().map(|entry| entry.seq);
+        let ready = self.ready.iter().enumerate();
+        let ready = ready.filter_map(|(at, entries)| Some((seq_of(entries)?, at))).min();
+        let keys = self.keys.iter();
+        let waiting = keys.filter_map(|(lane, key)| Some((seq_of(&key.waiting)?, *lane))).min();
+        match (ready, waiting) {
+            (Some((ready, _)), Some((waiting, lane))) if waiting < ready => self.pop_waiting(lane),
+            (Some((_, at)), _) => self.ready[at].pop_front(),
+            (None, Some((_, lane))) => self.pop_waiting(lane),
+            (None, None) => None,
+        }
+    }
+
+    fn pop_waiting(&mut self, lane: u64) -> Option<Entry> {
+        let entry = self.keys.get_mut(&lane)?.waiting.pop_front()?;
+        self.waiting -= 1;
+        Some(entry)
     }
 
     pub(super) fn promote_due(&mut self, queue: &Queue) {
@@ -182,8 +219,9 @@ impl State {
         let Some(key) = self.keys.get_mut(&lane) else { return };
         key.out -= 1;
         if let Some(entry) = back {
-            let at = key.waiting.partition_point(|known| known.seq < entry.seq);
-            key.waiting.insert(at, entry);
+            // Not a binary search: a delayed event that has come due waits behind later ones.
+            let later = key.waiting.iter().position(|known| known.seq > entry.seq);
+            key.waiting.insert(later.unwrap_or(key.waiting.len()), entry);
             self.waiting += 1;
         }
         if key.out > 0 {
