@@ -47,6 +47,8 @@ struct Consumers {
     live: Vec<Seat>,
     /// One entry for each name that was ever subscribed, in that order.
     left: Vec<ConsumerMetrics>,
+    /// The bus is closing, or closed.
+    closed: bool,
 }
 
 type Intake = Arc<AsyncMutex<Stage>>;
@@ -121,35 +123,19 @@ impl EventBus {
         capabilities.require(capabilities.dead_letters, "dead_letters", asker)?;
         let mut types: Vec<_> = consumer.handlers.iter().map(|h| h.event_type).collect();
         types.sort_unstable();
-        self.check_same_types(group.as_ref(), &types)?;
+        self.inner.consumers().check(group.as_ref(), &types)?;
         let subscription = self.inner.broker.subscribe(options).await?;
+        // A close that came meanwhile would not know of this consumer. Declared before the guard, the
+        // subscription of a consumer that is refused is dropped after it.
+        let mut consumers = self.inner.consumers();
+        consumers.check(group.as_ref(), &types)?;
         let info = ConsumerInfo { name, group, bus: Arc::downgrade(&self.inner) };
         let runtime = Runtime::new(info, settings, consumer.handlers);
         let intake = tokio::spawn(take_in(Arc::clone(&runtime), subscription));
         let intake = Arc::new(AsyncMutex::new(Stage::Polling(intake)));
         let handle = ConsumerHandle { runtime: Arc::clone(&runtime), intake: Arc::clone(&intake) };
-        self.inner.consumers().add(Seat { runtime, types, intake });
+        consumers.add(Seat { runtime, types, intake });
         Ok(handle)
-    }
-
-    fn check_same_types(
-        &self,
-        group: Option<&Group>,
-        types: &[Option<&'static str>],
-    ) -> Result<()> {
-        let Some(group) = group else { return Ok(()) };
-        let consumers = self.inner.consumers();
-        let mut members = consumers.live.iter().filter(|seat| {
-            seat.runtime.info.group.as_ref() == Some(group) && !seat.runtime.is_closing()
-        });
-        if members.all(|seat| seat.types == types) {
-            return Ok(());
-        }
-        let message = format!(
-            "another consumer of group `{group}` in this bus handles other types: an event goes to \
-             one of them, so put all handlers of the group into one Consumer"
-        );
-        Err(Error::new(ErrorKind::Conflict, "subscribe", message))
     }
 
     /// The broker.
@@ -210,7 +196,8 @@ impl EventBus {
     pub async fn close(&self, deadline: Duration) -> Result<()> {
         let deadline = Instant::now() + deadline;
         let handles: Vec<ConsumerHandle> = {
-            let consumers = self.inner.consumers();
+            let mut consumers = self.inner.consumers();
+            consumers.closed = true;
             consumers.live.iter().map(Seat::handle).collect()
         };
         // All stop at once; a slow consumer must not leave the others taking in more.
@@ -231,6 +218,25 @@ impl BusInner {
 }
 
 impl Consumers {
+    /// Whether a consumer with handlers of these types may join.
+    fn check(&self, group: Option<&Group>, types: &[Option<&'static str>]) -> Result<()> {
+        if self.closed {
+            return Err(Error::new(ErrorKind::Closed, "subscribe", "the bus is closed"));
+        }
+        let Some(group) = group else { return Ok(()) };
+        let mut members = self.live.iter().filter(|seat| {
+            seat.runtime.info.group.as_ref() == Some(group) && !seat.runtime.is_closing()
+        });
+        if members.all(|seat| seat.types == types) {
+            return Ok(());
+        }
+        let message = format!(
+            "another consumer of group `{group}` in this bus handles other types: an event goes to \
+             one of them, so put all handlers of the group into one Consumer"
+        );
+        Err(Error::new(ErrorKind::Conflict, "subscribe", message))
+    }
+
     fn add(&mut self, seat: Seat) {
         let name = &seat.runtime.info.name;
         if self.left.iter().all(|known| known.name != *name) {

@@ -14,6 +14,7 @@ use trunkline_core::{
 use crate::channel::Channel;
 use crate::handler::{Handler, Incoming, IntoHandler};
 use crate::policy::{OnUnhandled, RetryPolicy};
+use crate::lanes::WorkerId;
 use crate::runtime::Runtime;
 use crate::worker::work;
 
@@ -62,6 +63,7 @@ struct Unset {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) concurrency: usize,
+    pub(crate) prefetch: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Option<Duration>,
     pub(crate) on_unhandled: OnUnhandled,
@@ -71,7 +73,7 @@ pub(crate) struct Settings {
 
 type Worker = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Makes a worker of a pool; its future is boxed once and handles many events.
-type Hire = Box<dyn Fn(Arc<Runtime>, usize, usize) -> Worker + Send + Sync>;
+type Hire = Box<dyn Fn(Arc<Runtime>, WorkerId) -> Worker + Send + Sync>;
 
 /// One handler of a consumer.
 pub(crate) struct Registration {
@@ -123,8 +125,8 @@ impl Consumer {
             versions: version..=version,
             topic: M::TOPIC.map(Pattern::from),
             cancellable: <H::Handler as Handler<M>>::CANCELLABLE,
-            hire: Box::new(move |runtime, pool, worker| {
-                Box::pin(work::<M, _>(runtime, pool, worker, Arc::clone(&handler)))
+            hire: Box::new(move |runtime, worker| {
+                Box::pin(work::<M, _>(runtime, worker, Arc::clone(&handler)))
             }),
         });
         self
@@ -253,8 +255,12 @@ impl Consumer {
     ) -> Result<(Settings, SubscribeOptions)> {
         let own = &self.settings;
         let concurrency = own.concurrency.unwrap_or(channel.concurrency);
+        // Enough that a worker finds its next event here while acknowledgements are under way; not so
+        // many that one member hoards what others could handle.
+        let prefetch = own.prefetch.unwrap_or_else(|| concurrency.saturating_mul(4).max(64));
         let settings = Settings {
             concurrency,
+            prefetch,
             retry: own.retry.clone().unwrap_or_else(|| channel.retry.clone()),
             timeout: own.timeout.or(channel.timeout),
             on_unhandled: own.on_unhandled.unwrap_or(channel.on_unhandled),
@@ -265,9 +271,6 @@ impl Consumer {
             let message = "concurrency and retry.attempts are at least 1";
             return Err(Error::new(ErrorKind::Invalid, "subscribe", message));
         }
-        // Enough that a worker finds its next event here while acknowledgements are under way; not so
-        // many that one member hoards what others could handle.
-        let prefetch = own.prefetch.unwrap_or_else(|| concurrency.saturating_mul(4).max(64));
         let mut options = SubscribeOptions::broadcast(patterns)
             .with_prefetch(prefetch)
             .with_start(own.start)

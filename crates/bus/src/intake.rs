@@ -24,10 +24,11 @@ pub(crate) async fn take_in(
     let mut alarm: Option<Pin<Box<Sleep>>> = None;
     loop {
         let polled = poll_fn(|cx| {
+            poll_alarm(&runtime, &mut alarm, cx);
+            // Asked once the lanes know whom to wake: a close is either seen here or wakes this task.
             if runtime.is_closing() {
                 return Poll::Ready(Ok(false));
             }
-            poll_alarm(&runtime, &mut alarm, cx);
             subscription.poll_deliveries(cx, BATCH, &mut batch)
         });
         match polled.await {

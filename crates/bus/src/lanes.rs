@@ -90,6 +90,9 @@ struct State {
     pools: Vec<Pool>,
     intake: Option<Waker>,
     running: u64,
+    /// Jobs that are here or with a worker.
+    held: usize,
+    prefetch: usize,
     closing: bool,
 }
 
@@ -98,6 +101,8 @@ struct Pool {
     ready: VecDeque<Job>,
     idle: Vec<(usize, Waker)>,
     workers: usize,
+    /// Names the next worker.
+    next_worker: usize,
     limit: usize,
     /// A worker has been woken and has not looked yet: nobody else is woken meanwhile.
     searching: bool,
@@ -106,6 +111,13 @@ struct Pool {
 /// The job that a worker has done, or has put back: then its lane stays open.
 pub(crate) struct Finished {
     pub(crate) lane: Option<u64>,
+}
+
+/// A worker of a pool.
+#[derive(Clone, Copy)]
+pub(crate) struct WorkerId {
+    pub(crate) pool: usize,
+    pub(crate) number: usize,
 }
 
 /// What a worker is told when it asks for work.
@@ -122,8 +134,9 @@ pub(crate) enum Next {
 pub(crate) type Hires = [Option<u32>; 2];
 
 impl Lanes {
-    /// Lanes with a pool of at most `limit` workers for each handler.
-    pub(crate) fn new(handlers: usize, limit: usize) -> Self {
+    /// Lanes with a pool of at most `limit` workers for each handler, for a subscription that hands
+    /// out at most `prefetch` deliveries.
+    pub(crate) fn new(handlers: usize, limit: usize, prefetch: usize) -> Self {
         let pool = || Pool { limit: limit.max(1), ..Pool::default() };
         Self(Mutex::new(State {
             open: HashMap::default(),
@@ -133,6 +146,8 @@ impl Lanes {
             pools: (0..handlers.max(1)).map(|_| pool()).collect(),
             intake: None,
             running: 0,
+            held: 0,
+            prefetch,
             closing: false,
         }))
     }
@@ -151,6 +166,7 @@ impl Lanes {
             return Vec::new();
         }
         for job in jobs {
+            state.held += 1;
             state.admit(job);
         }
         (0..state.pools.len()).filter_map(|pool| state.call(pool)).collect()
@@ -159,15 +175,16 @@ impl Lanes {
     /// The next job of a pool; first the lane of the worker's last job is moved on.
     pub(crate) fn poll_next(
         &self,
-        pool: usize,
-        worker: usize,
+        worker: WorkerId,
         last: &mut Option<Finished>,
         cx: &Context<'_>,
     ) -> Poll<(Next, Hires)> {
+        let WorkerId { pool, number } = worker;
         let mut state = self.state();
         let mut elsewhere = None;
         if let Some(Finished { lane }) = last.take() {
             state.running -= 1;
+            state.held -= 1;
             elsewhere = lane.and_then(|lane| state.move_on(lane, pool));
         }
         let own = &mut state.pools[pool];
@@ -185,11 +202,40 @@ impl Lanes {
             return Poll::Ready((Next::Nothing, [elsewhere, None]));
         }
         let own = &mut state.pools[pool];
-        match own.idle.iter_mut().find(|(known, _)| *known == worker) {
+        match own.idle.iter_mut().find(|(known, _)| *known == number) {
             Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => own.idle.push((worker, cx.waker().clone())),
+            None => own.idle.push((number, cx.waker().clone())),
+        }
+        let short = state.intake_when_short();
+        drop(state);
+        if let Some(waker) = short {
+            waker.wake();
         }
         Poll::Pending
+    }
+
+    /// Notes that a worker has died, and its job with it; what waited behind that in its lane is
+    /// returned, to be given back to the broker behind it. Also returns the pool if it wants another
+    /// worker.
+    pub(crate) fn bury(
+        &self,
+        worker: WorkerId,
+        last: Option<Finished>,
+    ) -> (VecDeque<Job>, Option<u32>) {
+        let WorkerId { pool, number } = worker;
+        let mut state = self.state();
+        let own = &mut state.pools[pool];
+        own.workers -= 1;
+        own.idle.retain(|(known, _)| *known != number);
+        // It may have been the one that was on the way.
+        own.searching = false;
+        let mut behind = VecDeque::new();
+        if let Some(Finished { lane }) = last {
+            behind = lane.and_then(|lane| state.open.remove(&lane)).unwrap_or_default();
+            state.running -= 1;
+            state.held -= 1 + behind.len();
+        }
+        (behind, state.call(pool))
     }
 
     /// Notes that a worker has been hired; `None` when the pool has enough of them or is closing.
@@ -202,8 +248,9 @@ impl Lanes {
             return None;
         }
         own.workers += 1;
+        own.next_worker += 1;
         own.searching = true;
-        Some(own.workers)
+        Some(own.next_worker)
     }
 
     /// Puts a job back to wait for its next attempt; its lane stays open, so that its key waits.
@@ -216,6 +263,7 @@ impl Lanes {
         }
         let number = state.next_number;
         state.next_number += 1;
+        state.held += 1;
         state.postponed.push(Reverse(Postponed { due, number, job }));
         let intake = state.intake.take();
         drop(state);
@@ -271,6 +319,7 @@ impl Lanes {
         jobs.extend(state.open.values_mut().flat_map(std::mem::take));
         jobs.extend(state.postponed.drain().map(|Reverse(postponed)| postponed.job));
         wakers.extend(state.intake.take());
+        state.held -= jobs.len();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         jobs
@@ -307,6 +356,14 @@ impl State {
             self.spare.push(emptied);
         }
         None
+    }
+
+    /// The intake's waker, when a worker has nothing to do while the consumer holds nearly all that
+    /// it may. A broker need not wake a full member for every single settlement, and what is left
+    /// here may stand still for long.
+    fn intake_when_short(&mut self) -> Option<Waker> {
+        let is_nearly_full = self.held < self.prefetch && self.held > self.prefetch / 4 * 3;
+        self.intake.take_if(|_| is_nearly_full)
     }
 
     /// Wakes one idle worker if there is work and nobody is on the way; else asks for a new one.

@@ -11,7 +11,7 @@ use trunkline_core::{Attributes, Error, ErrorKind, FailureCause, Group, Result};
 
 use crate::bus::BusInner;
 use crate::consumer::{Registration, Settings};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, WorkerId};
 use crate::metrics::ConsumerCounters;
 
 /// Who a consumer is, as its handlers may know.
@@ -60,7 +60,7 @@ impl Runtime {
     ) -> Arc<Self> {
         Arc::new(Self {
             info: Arc::new(info),
-            lanes: Lanes::new(handlers.len(), settings.concurrency),
+            lanes: Lanes::new(handlers.len(), settings.concurrency, settings.prefetch),
             counters: ConsumerCounters::default(),
             handlers,
             settings,
@@ -74,8 +74,8 @@ impl Runtime {
     /// Adds a worker to a pool, if it may have one more.
     pub(crate) fn hire(self: &Arc<Self>, pool: u32) {
         let pool = pool as usize;
-        let Some(worker) = self.lanes.hire(pool) else { return };
-        let work = (self.handlers[pool].hire)(Arc::clone(self), pool, worker);
+        let Some(number) = self.lanes.hire(pool) else { return };
+        let work = (self.handlers[pool].hire)(Arc::clone(self), WorkerId { pool, number });
         let mut workers = self.workers();
         let set = match self.handlers[pool].cancellable {
             true => &mut workers.cancellable,
@@ -131,9 +131,9 @@ impl Runtime {
         let all_home = poll_fn(|cx| self.workers().poll_home(cx));
         let in_time = tokio::time::timeout_at(deadline, all_home).await.is_ok();
         let Workers { mut cancellable, mut plain } = std::mem::take(&mut *self.workers());
+        let running = self.lanes.running();
         cancellable.shutdown().await;
         plain.detach_all();
-        let running = self.lanes.running();
         if in_time && running == 0 {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use trunkline_core::{
 
 use crate::context::Context;
 use crate::handler::{Handler, HandlerError, Incoming};
-use crate::lanes::{Finished, Job, Next};
+use crate::lanes::{Finished, Job, Next, WorkerId};
 use crate::policy::OnUnhandled;
 use crate::runtime::Runtime;
 use crate::span::{in_span, step};
@@ -28,38 +28,59 @@ const LAST_SETTLE_RETRY: Duration = Duration::from_secs(5);
 /// One such future is boxed for each worker; within it nothing is boxed per event.
 pub(crate) async fn work<M: Incoming, H: Handler<M>>(
     runtime: Arc<Runtime>,
-    pool: usize,
-    worker: usize,
+    worker: WorkerId,
     handler: Arc<H>,
 ) {
     let consumer = Arc::clone(&runtime.info);
-    Context::scope_worker(consumer, work_on::<M, H>(runtime, pool, worker, handler)).await;
+    Context::scope_worker(consumer, work_on::<M, H>(runtime, worker, handler)).await;
+}
+
+/// A worker's time at its pool. A worker that dies early, cancelled or by a panic outside of its
+/// handler, leaves neither its place nor its lane taken.
+struct Shift<'a> {
+    runtime: &'a Arc<Runtime>,
+    worker: WorkerId,
+    /// The job that the worker has not reported as done.
+    last: Option<Finished>,
+    is_over: bool,
+}
+
+impl Drop for Shift<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let (behind, wanting) = self.runtime.lanes.bury(self.worker, self.last.take());
+        drop(behind);
+        wanting.into_iter().for_each(|pool| self.runtime.hire(pool));
+    }
 }
 
 async fn work_on<M: Incoming, H: Handler<M>>(
     runtime: Arc<Runtime>,
-    pool: usize,
-    worker: usize,
+    worker: WorkerId,
     handler: Arc<H>,
 ) {
-    let mut last = None;
+    let lanes = &runtime.lanes;
+    let mut shift = Shift { runtime: &runtime, worker, last: None, is_over: false };
     loop {
-        let lanes = &runtime.lanes;
-        let (next, hires) = poll_fn(|cx| lanes.poll_next(pool, worker, &mut last, cx)).await;
+        let (next, hires) = poll_fn(|cx| lanes.poll_next(worker, &mut shift.last, cx)).await;
         hires.into_iter().flatten().for_each(|pool| runtime.hire(pool));
         let job = match next {
             Next::Job(job) => job,
             Next::Nothing => continue,
-            Next::Closing => return,
+            Next::Closing => {
+                shift.is_over = true;
+                return;
+            }
         };
-        let mut lane = job.lane;
+        shift.last = Some(Finished { lane: job.lane });
         let outcome = run_job(&runtime, &*handler, job).await;
         Context::handled();
         if let Some((job, due)) = outcome {
-            lane = None;
+            shift.last = Some(Finished { lane: None });
             lanes.postpone(job, due);
         }
-        last = Some(Finished { lane });
         // Handlers that never wait would otherwise keep the thread for themselves.
         tokio::task::coop::consume_budget().await;
     }
@@ -142,14 +163,17 @@ async fn attempt<M: Incoming, H: Handler<M>>(
         })?;
         handler.handle(message).await.map_err(Failure::from)
     };
-    let caught = AssertUnwindSafe(in_span(span, handling)).catch_unwind();
-    let outcome = match runtime.settings.timeout {
-        Some(limit) if H::CANCELLABLE => match tokio::time::timeout(limit, caught).await {
-            Ok(outcome) => outcome,
-            Err(_) => return Err(timed_out(runtime, limit)),
-        },
-        _ => caught.await,
+    let handling = in_span(span, handling);
+    // A handler that is cancelled may panic too, in what it drops: that is caught with the rest.
+    let limited = async {
+        match runtime.settings.timeout {
+            Some(limit) if H::CANCELLABLE => tokio::time::timeout(limit, handling)
+                .await
+                .unwrap_or_else(|_| Err(timed_out(runtime, limit))),
+            _ => handling.await,
+        }
     };
+    let outcome = AssertUnwindSafe(limited).catch_unwind().await;
     outcome.unwrap_or_else(|panic| Err(panicked(runtime, &*panic)))
 }
 

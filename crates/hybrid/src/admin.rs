@@ -132,6 +132,7 @@ fn merge(kept: &mut GroupInfo, later: &mut GroupInfo) {
     kept.members = kept.members.max(later.members);
     kept.lag += later.lag;
     kept.in_flight += later.in_flight;
+    kept.dropped += later.dropped;
 }
 
 fn named(side: &'static str, mut letters: Vec<StoredDeadLetter>) -> Vec<StoredDeadLetter> {

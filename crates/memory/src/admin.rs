@@ -46,6 +46,7 @@ impl BrokerAdmin for MemoryBroker {
                 members: depth.members,
                 lag: depth.undelivered as u64,
                 in_flight: depth.in_flight as u64,
+                dropped: depth.dropped,
             }
         });
         Ok(info.collect())

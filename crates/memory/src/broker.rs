@@ -89,10 +89,7 @@ impl Shared {
 
     /// Changes the topology of a broker that is open: a close that begins meanwhile waits, and then
     /// ends what was added too.
-    fn open_topology(
-        &self,
-        operation: &'static str,
-    ) -> Result<RwLockWriteGuard<'_, Topology>> {
+    fn open_topology(&self, operation: &'static str) -> Result<RwLockWriteGuard<'_, Topology>> {
         let topology = self.change_topology();
         self.check_open(operation)?;
         Ok(topology)

@@ -27,7 +27,7 @@ impl Default for MemoryConfig {
             // usual 10 s limit.
             publish_timeout: Duration::from_secs(5),
             history: 0,
-            // The limit of the whole system: see the delivery contract.
+            // The limit of the whole system, `bus.max_event_bytes`.
             max_event_bytes: 4 << 20,
             // A person reads them; ten thousand is more than anyone does.
             max_dead_letters: 10_000,

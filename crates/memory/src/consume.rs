@@ -11,8 +11,8 @@ use tokio::time::{Instant, Sleep};
 use trunkline_core::{Delivery, Event, Result, Settle, Settling, Subscription, Verdict};
 
 use crate::broker::Shared;
-use crate::{in_future, lock};
 use crate::queue::{Acked, Entry, MemberId, Queue, Turn};
+use crate::{in_future, lock};
 
 pub(crate) struct MemorySubscription {
     seat: Arc<Seat>,

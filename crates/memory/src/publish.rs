@@ -10,9 +10,9 @@ use trunkline_core::{
 
 use crate::broker::Shared;
 use crate::error::MemoryError;
-use crate::{in_future, lock};
 use crate::queue::Queue;
 use crate::topology::Targets;
+use crate::{in_future, lock};
 
 /// How often a publisher looks for room in a full queue before it sleeps: some 20 µs on a machine with
 /// nothing else to do, and one turn of every other task on a busy one.

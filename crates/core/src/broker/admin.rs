@@ -85,6 +85,8 @@ pub struct GroupInfo {
     pub lag: u64,
     /// Events that are delivered and not settled.
     pub in_flight: u64,
+    /// Events that a full buffer has dropped, where its policy is to do so.
+    pub dropped: u64,
 }
 
 /// A durable group to be made.

@@ -43,8 +43,27 @@ impl Headers {
     }
 }
 
+/// The value of a header: bytes, or what a transport with types of its own, such as AMQP, has made
+/// of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeaderValue<'a> {
+    /// Text, as it stands on the wire.
+    Bytes(&'a [u8]),
+    /// A value with its type.
+    Typed(AttributeValue),
+}
+
+impl<'a> From<&'a [u8]> for HeaderValue<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
 /// The headers of an event in binary mode; the data's media type and bytes go where the transport
-/// has a place for them.
+/// has a place for them, and so does the trace context of the hop.
+///
+/// `ce_traceparent` is where the event's trace started and is never rewritten; the header
+/// `traceparent`, without a prefix, is the hop's, and the transport's to write.
 #[must_use]
 pub fn to_headers(event: &Event, style: Headers) -> Vec<(String, String)> {
     let header = |name: &str| format!("{}{name}", style.prefix());
@@ -60,25 +79,30 @@ pub fn to_headers(event: &Event, style: Headers) -> Vec<(String, String)> {
     headers
 }
 
-/// Reads an event in binary mode that came on `topic`; headers that name no attribute are passed
-/// over, and so is one without a value.
+/// Reads an event in binary mode that came on `topic`.
+///
+/// Headers that name no attribute are passed over, and so is one without a value. Of a header that
+/// is repeated the last counts, as Kafka's own clients have it.
 ///
 /// # Errors
 /// `Invalid` when a required attribute is missing or a value does not fit; the message names it.
 pub fn from_headers<'a>(
     style: Headers,
-    headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>,
+    headers: impl IntoIterator<Item = (&'a str, Option<HeaderValue<'a>>)>,
     topic: &Topic,
     data: Data,
 ) -> Result<Event> {
     let mut reader = AttributeReader::new();
     for (header, value) in headers {
         let (Some(name), Some(value)) = (style.attribute(header), value) else { continue };
-        let text = header_text(style, &name, value)?;
         if name == "datacontenttype" || name == "topic" {
             continue;
         }
-        reader.read(&name, AttributeValue::Text(text))?;
+        let value = match value {
+            HeaderValue::Bytes(bytes) => AttributeValue::Text(header_text(style, &name, bytes)?),
+            HeaderValue::Typed(value) => value,
+        };
+        reader.read(&name, value)?;
     }
     Ok(Event::from_parts(reader.finish(Some(topic))?, data))
 }
@@ -165,12 +189,28 @@ mod tests {
             .unwrap()
     }
 
+    /// Reads an event of the required attributes and `more` headers.
+    fn read<const N: usize>(
+        style: Headers,
+        prefix: &str,
+        more: [(&str, Option<HeaderValue<'_>>); N],
+    ) -> Result<Event> {
+        let names = ["specversion", "id", "source", "type"].map(|name| format!("{prefix}{name}"));
+        let values: [&[u8]; 4] = [b"1.0", b"1", b"/s", b"t"];
+        let required = names.iter().map(String::as_str).zip(values.map(|v| Some(v.into())));
+        let topic = Topic::from_static("orders");
+        from_headers(style, required.chain(more), &topic, Data::none())
+    }
+
     #[test]
     fn every_style_reads_what_it_writes() {
         for style in [Headers::Underscore, Headers::Hyphen, Headers::Http] {
             let event = event();
             let headers = to_headers(&event, style);
-            let pairs = headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_bytes())));
+            let bytes = |value: &'_ String| value.clone().into_bytes();
+            let values: Vec<_> = headers.iter().map(|(name, value)| (name, bytes(value))).collect();
+            let pairs =
+                values.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice().into())));
             let again = from_headers(style, pairs, event.topic(), event.data().unwrap()).unwrap();
             assert_eq!(again.attributes(), event.attributes(), "{style:?}");
         }
@@ -188,28 +228,33 @@ mod tests {
 
     #[test]
     fn a_null_header_and_a_foreign_one_are_passed_over() {
-        let headers: [(&str, Option<&[u8]>); 6] = [
-            ("ce_specversion", Some(b"1.0")),
-            ("ce_id", Some(b"1")),
-            ("ce_source", Some(b"/s")),
-            ("ce_type", Some(b"t")),
-            ("ce_subject", None),
-            ("x-foreign", Some(b"\xff")),
-        ];
-        let topic = Topic::from_static("orders");
-        let event = from_headers(Headers::Underscore, headers, &topic, Data::none()).unwrap();
+        let more = [("ce_subject", None), ("x-foreign", Some(b"\xff".as_slice().into()))];
+        let event = read(Headers::Underscore, "ce_", more).unwrap();
         assert_eq!(event.attributes().subject(), None);
         assert_eq!(event.data().unwrap().bytes, None);
     }
 
     #[test]
+    fn of_a_repeated_header_the_last_counts() {
+        let subject = |text: &'static str| ("ce_subject", Some(text.as_bytes().into()));
+        let event = read(Headers::Underscore, "ce_", [subject("old"), subject("new")]).unwrap();
+        assert_eq!(event.attributes().subject(), Some("new"));
+    }
+
+    #[test]
+    fn a_typed_header_keeps_its_type() {
+        let retries = HeaderValue::Typed(AttributeValue::Integer(3));
+        let version = HeaderValue::Typed(AttributeValue::Integer(2));
+        let more = [("ce-retries", Some(retries)), ("ce-dataversion", Some(version))];
+        let event = read(Headers::Hyphen, "ce-", more).unwrap();
+        assert_eq!(event.attributes().get("retries"), Some(AttributeValue::Integer(3)));
+        assert_eq!(event.attributes().version(), Some(2));
+    }
+
+    #[test]
     fn both_amqp_spellings_of_the_specification_are_read() {
-        let topic = Topic::from_static("orders");
         for prefix in ["cloudEvents_", "cloudEvents:"] {
-            let names = ["specversion", "id", "source", "type"].map(|n| format!("{prefix}{n}"));
-            let values: [&[u8]; 4] = [b"1.0", b"1", b"/s", b"t"];
-            let pairs = names.iter().map(String::as_str).zip(values.map(Some));
-            assert!(from_headers(Headers::Hyphen, pairs, &topic, Data::none()).is_ok(), "{prefix}");
+            assert!(read(Headers::Hyphen, prefix, []).is_ok(), "{prefix}");
         }
     }
 }

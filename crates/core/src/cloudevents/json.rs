@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for Scalar {
             Value::String(text) => Self::Value(AttributeValue::Text(SmolStr::from(text))),
             Value::Number(number) => match number.as_i64().map(i32::try_from) {
                 Some(Ok(value)) => Self::Value(AttributeValue::Integer(value)),
-                _ => Self::Other("a number outside 32 bits"),
+                _ => Self::Other("no whole number of 32 bits"),
             },
             Value::Array(_) => Self::Other("a list"),
             Value::Object(_) => Self::Other("an object"),
@@ -254,7 +254,7 @@ mod tests {
             (r#"{"specversion":"2.0","id":"1","source":"/s","type":"t"}"#, "must be `1.0`"),
             (r#"{"specversion":"1.0","id":"1","id":"2"}"#, "`id` stands twice"),
             (r#"{"specversion":"1.0","id":"1","Bad_Name":1}"#, "Bad_Name"),
-            (r#"{"specversion":"1.0","id":"1","big":4294967296}"#, "outside 32 bits"),
+            (r#"{"specversion":"1.0","id":"1","big":4294967296}"#, "no whole number of 32 bits"),
             (r#"{"specversion":"1.0","id":"1","list":[]}"#, "`list` is a list"),
             (r#"[1]"#, "JSON object"),
             (r#"{"specversion":"1.0""#, "EOF"),

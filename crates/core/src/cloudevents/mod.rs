@@ -3,5 +3,5 @@
 mod binary;
 mod json;
 
-pub use binary::{Headers, from_headers, http_decode, http_encode, to_headers};
+pub use binary::{HeaderValue, Headers, from_headers, http_decode, http_encode, to_headers};
 pub use json::{STRUCTURED_JSON, from_json, to_json};

@@ -37,7 +37,7 @@ impl Default for SqliteConfig {
         Self {
             ttl: None,
             max_events_per_stream: None,
-            // The design calls an append durable; who can lose a second says so.
+            // An append is durable when it returns; who can lose a second says so.
             synchronous: Synchronous::Full,
             // Longer than any batch takes to write, shorter than a client's usual 10 s limit.
             busy_timeout: Duration::from_secs(5),
