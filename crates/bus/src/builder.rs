@@ -62,7 +62,10 @@ impl EventBusBuilder {
         self
     }
 
-    /// Sets the longest data of an event, in bytes.
+    /// Sets the longest data of an event, in bytes; the broker has a limit of its own beside it.
+    ///
+    /// Without a store and on the way to a handler in this process nothing is encoded, and so nothing
+    /// is measured but data that came as bytes.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;
         self

@@ -15,6 +15,7 @@ use trunkline_core::{
 use crate::builder::EventBusBuilder;
 use crate::channel::Channel;
 use crate::consumer::Consumer;
+use crate::in_future;
 use crate::intake::take_in;
 use crate::metrics::{ConsumerMetrics, Metrics, PublishCounters};
 use crate::middleware::PublishMiddleware;
@@ -150,7 +151,8 @@ impl EventBus {
         self.inner.store.as_ref()
     }
 
-    /// How the broker and the store are.
+    /// How the broker, the store and the consumers are: one whose subscription has ended by itself
+    /// handles nothing any more.
     ///
     /// # Cancel safety
     /// Safe: it changes nothing.
@@ -164,6 +166,10 @@ impl EventBus {
                     health = health.with("store", error);
                 }
             }
+        }
+        for ended in self.inner.consumers().ended() {
+            health.status = health.status.max(HealthStatus::Degraded);
+            health = health.with(format!("consumer {ended}"), "its subscription has ended");
         }
         health
     }
@@ -194,7 +200,7 @@ impl EventBus {
     /// # Cancel safety
     /// A dropped call leaves the bus closing; call it again.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
-        let deadline = Instant::now() + deadline;
+        let deadline = in_future(deadline);
         let handles: Vec<ConsumerHandle> = {
             let mut consumers = self.inner.consumers();
             consumers.closed = true;
@@ -252,6 +258,16 @@ impl Consumers {
         };
         let seat = self.live.swap_remove(at);
         add_to(&mut self.left, &snapshot(&seat.runtime));
+    }
+
+    /// The names of consumers whose subscription has ended though nobody closed them.
+    fn ended(&self) -> Vec<String> {
+        let ended = self.live.iter().filter(|seat| {
+            // Whoever holds the stage is closing the consumer.
+            let stage = seat.intake.try_lock();
+            stage.is_ok_and(|stage| matches!(&*stage, Stage::Polling(task) if task.is_finished()))
+        });
+        ended.map(|seat| seat.runtime.info.name.clone()).collect()
     }
 
     fn metrics(&self) -> Vec<ConsumerMetrics> {
@@ -332,7 +348,7 @@ impl ConsumerHandle {
     /// A dropped call leaves the consumer closing; call it again.
     pub async fn unsubscribe(&self, deadline: Duration) -> Result<()> {
         self.runtime.start_closing();
-        self.finish(Instant::now() + deadline).await
+        self.finish(in_future(deadline)).await
     }
 
     async fn finish(&self, deadline: Instant) -> Result<()> {

@@ -13,8 +13,8 @@ use trunkline_core::{
 
 use crate::channel::Channel;
 use crate::handler::{Handler, Incoming, IntoHandler};
-use crate::policy::{OnUnhandled, RetryPolicy};
 use crate::lanes::WorkerId;
+use crate::policy::{OnUnhandled, RetryPolicy};
 use crate::runtime::Runtime;
 use crate::worker::work;
 

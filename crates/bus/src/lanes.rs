@@ -362,7 +362,7 @@ impl State {
     /// it may. A broker need not wake a full member for every single settlement, and what is left
     /// here may stand still for long.
     fn intake_when_short(&mut self) -> Option<Waker> {
-        let is_nearly_full = self.held < self.prefetch && self.held > self.prefetch / 4 * 3;
+        let is_nearly_full = self.held + (self.prefetch / 4).max(1) > self.prefetch;
         self.intake.take_if(|_| is_nearly_full)
     }
 

@@ -28,3 +28,10 @@ pub use handler::{Handler, HandlerError, Incoming, IntoHandler, Outcome, Plain, 
 pub use metrics::{ConsumerMetrics, Metrics};
 pub use middleware::PublishMiddleware;
 pub use policy::{Backoff, Jitter, OnUnhandled, RetryPolicy};
+
+/// The time when `wait` will have passed; a wait without end is one of a hundred years.
+fn in_future(wait: std::time::Duration) -> tokio::time::Instant {
+    const FAR: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let now = tokio::time::Instant::now();
+    now.checked_add(wait).unwrap_or_else(|| now + FAR)
+}

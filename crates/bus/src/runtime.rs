@@ -81,6 +81,8 @@ impl Runtime {
             true => &mut workers.cancellable,
             false => &mut workers.plain,
         };
+        // Only a worker that died early is home before the consumer closes.
+        while set.try_join_next().is_some() {}
         set.spawn_on(work, &self.executor);
     }
 

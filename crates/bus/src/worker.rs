@@ -14,6 +14,7 @@ use trunkline_core::{
 
 use crate::context::Context;
 use crate::handler::{Handler, HandlerError, Incoming};
+use crate::in_future;
 use crate::lanes::{Finished, Job, Next, WorkerId};
 use crate::policy::OnUnhandled;
 use crate::runtime::Runtime;
@@ -118,12 +119,12 @@ async fn run_job<M: Incoming, H: Handler<M>>(
             consumer = runtime.info.name,
             attempt = job.failed(),
             attempts,
-            error = %Chain(&failure.error),
+            error = text_of(&failure.error),
             "attempt failed"
         );
         let delay = runtime.settings.retry.delay(job.failed(), runtime.random());
         if !delay.is_zero() {
-            return Some((job, Instant::now() + delay));
+            return Some((job, in_future(delay)));
         }
     }
 }
@@ -254,7 +255,7 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
         first_failure: job.failures.as_ref().map_or(now, |failures| failures.first),
         last_failure: now,
         error_kind: error.kind().to_string(),
-        error_text: Chain(error).to_string(),
+        error_text: text_of(error),
     };
     tracing::error!(
         event = %job.delivery.event().id(),
@@ -284,6 +285,12 @@ async fn give_up(runtime: &Runtime, job: Job, cause: FailureCause, error: &Error
         wait = (wait * 2).min(LAST_SETTLE_RETRY);
         delivery = refused.delivery;
     }
+}
+
+/// An error with its causes, which a handler may have made: what panics in its text is caught.
+fn text_of(error: &Error) -> String {
+    let written = std::panic::catch_unwind(AssertUnwindSafe(|| Chain(error).to_string()));
+    written.unwrap_or_else(|_| "the text of the handler's error panicked".to_owned())
 }
 
 /// An error with its causes, on one line.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use trunkline_bus::{Consumer, Context, EventBus, RetryPolicy, plain};
-use trunkline_core::{DeadLetterFilter, ErrorKind, Event, EventId, OnFull, Typed};
+use trunkline_core::{
+    Broker as _, DeadLetterFilter, ErrorKind, Event, EventId, Health, HealthStatus, OnFull, Typed,
+};
 use trunkline_macros::DomainEvent;
 use trunkline_memory::MemoryBroker;
 
@@ -196,4 +198,23 @@ async fn a_handler_waits_for_room_in_a_group_of_the_same_name_in_another_bus() {
     near.close(SOON).await.unwrap();
     far.close(SOON).await.unwrap();
     assert_eq!(near.metrics().consumers[0].dead_lettered, 0);
+}
+
+#[tokio::test]
+async fn a_consumer_whose_subscription_ended_by_itself_shows_in_health() {
+    let broker = MemoryBroker::default();
+    let bus = EventBus::builder(broker.clone()).start().await.unwrap();
+    bus.subscribe(Consumer::group("orders").on(|_: Typed<OrderPlaced>| async {})).await.unwrap();
+    assert_eq!(bus.health().await.status, HealthStatus::Up);
+    // Closed behind the back of the bus.
+    broker.close(SOON).await.unwrap();
+    let told = tokio::time::timeout(SOON, async {
+        let is_told =
+            |health: Health| health.facts.iter().any(|(name, _)| name == "consumer orders");
+        while !is_told(bus.health().await) {
+            tokio::task::yield_now().await;
+        }
+    });
+    told.await.unwrap();
+    bus.close(SOON).await.unwrap();
 }

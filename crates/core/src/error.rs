@@ -154,8 +154,8 @@ impl Error {
     #[must_use]
     pub fn too_large(bytes: usize, limit: usize) -> Self {
         let message = format!(
-            "the event's data has {bytes} bytes and bus.max_event_bytes is {limit}: store the data \
-             elsewhere and publish a reference"
+            "the event's data has {bytes} bytes, and max_event_bytes of the bus or its broker is \
+             {limit}: store the data elsewhere and publish a reference"
         );
         Self::new(ErrorKind::TooLarge, "publish", message)
     }
