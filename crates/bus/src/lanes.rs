@@ -109,6 +109,7 @@ struct Pool {
 }
 
 /// The job that a worker has done, or has put back: then its lane stays open.
+#[derive(Clone, Copy)]
 pub(crate) struct Finished {
     pub(crate) lane: Option<u64>,
 }

@@ -1,5 +1,7 @@
 //! What the bus adds to an event, and what it leaves alone.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test where it panics")]
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 //! What publishers meet when a buffer is full.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test where it panics")]
+
 use std::time::Duration;
 
 use tokio::time::Instant;

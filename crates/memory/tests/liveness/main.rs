@@ -1,19 +1,23 @@
 //! Nobody sleeps while there is work for them, and nobody waits for what has gone.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+mod member;
+mod walk;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
+
+use member::Member;
 
 use trunkline_core::{
     Broker, BrokerAdmin, BrokerExt, Data, Delivery, ErrorKind, Event, Group, GroupSpec, OnFull,
-    Pattern, PublishOptions, SubscribeOptions, Subscription, SubscriptionExt, Topic,
+    Pattern, PublishOptions, SubscribeOptions, SubscriptionExt, Topic,
 };
 use trunkline_memory::{MemoryBroker, MemoryConfig};
 
 const SOON: Duration = Duration::from_secs(10);
 
+#[expect(clippy::needless_pass_by_value, reason = "a number or a text, plain at the call")]
 fn event(id: impl ToString, key: &str) -> Event {
     let topic = Topic::from_static("orders");
     Event::from_data("T", topic, Data::json("1")).id(id.to_string()).key(key).build().unwrap()
@@ -25,48 +29,6 @@ fn group() -> SubscribeOptions {
 
 fn id(delivery: &Delivery) -> String {
     delivery.event().id().to_string()
-}
-
-/// A member that remembers whether it was woken since it last found nothing.
-struct Member {
-    subscription: Box<dyn Subscription>,
-    woken: Arc<Woken>,
-    is_asleep: bool,
-    out: Vec<Delivery>,
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Member {
-    async fn new(broker: &MemoryBroker, options: SubscribeOptions) -> Self {
-        let subscription = broker.subscribe(options).await.unwrap();
-        Self { subscription, woken: Arc::default(), is_asleep: false, out: Vec::new() }
-    }
-
-    fn poll(&mut self, max: usize) -> Poll<trunkline_core::Result<bool>> {
-        self.woken.0.store(false, Ordering::SeqCst);
-        let waker = Waker::from(Arc::clone(&self.woken));
-        let mut cx = Context::from_waker(&waker);
-        let polled = self.subscription.poll_deliveries(&mut cx, max, &mut self.out);
-        self.is_asleep = polled.is_pending();
-        polled
-    }
-
-    /// Takes all it can get, and falls asleep.
-    fn take_all(&mut self) {
-        while self.poll(usize::MAX).is_ready() {}
-    }
-
-    fn sleeps(&self) -> bool {
-        self.is_asleep && !self.woken.0.load(Ordering::SeqCst)
-    }
 }
 
 #[tokio::test]
@@ -232,148 +194,5 @@ async fn a_member_that_joins_while_its_group_is_deleted_is_in_the_group() {
         broker.publish_one(&event(0, "k")).await.unwrap();
         let next = tokio::time::timeout(SOON, subscription.next()).await;
         assert!(next.expect("it is delivered").unwrap().is_some());
-    }
-}
-
-/// A small generator, so that a failing run can be repeated by its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-}
-
-/// Members of one group, what was published to it, and what was acknowledged.
-struct World {
-    broker: MemoryBroker,
-    random: Random,
-    members: Vec<Member>,
-    published: usize,
-    acknowledged: BTreeMap<usize, String>,
-    capacity: usize,
-}
-
-impl World {
-    async fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
-        let capacity = 1 + random.below(40);
-        let broker = MemoryBroker::default();
-        let mut spec = GroupSpec::new(Group::new("billing").unwrap(), [Pattern::all()]);
-        spec.buffer = Some(capacity);
-        broker.declare_group(spec).await.unwrap();
-        let (members, acknowledged) = Default::default();
-        Self { broker, random, members, published: 0, acknowledged, capacity }
-    }
-
-    async fn step(&mut self) {
-        match self.random.below(12) {
-            0..4 => self.publish().await,
-            4..6 => self.poll(),
-            6..9 => self.settle().await,
-            9 if self.members.len() < 4 => {
-                let prefetch = 1 + self.random.below(12);
-                let member = Member::new(&self.broker, group().with_prefetch(prefetch)).await;
-                self.members.push(member);
-            }
-            10 if !self.members.is_empty() => {
-                let at = self.random.below(self.members.len() * 4);
-                self.members.truncate(at.max(1));
-            }
-            _ => drop(self.broker.health().await),
-        }
-    }
-
-    async fn publish(&mut self) {
-        let key = format!("k{}", self.random.below(6));
-        let next = [event(self.published, &key)];
-        let now = PublishOptions::default().with_timeout(Duration::ZERO);
-        match self.broker.publish(&next, &now).await.into_result() {
-            Ok(()) => self.published += 1,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Full),
-        }
-    }
-
-    fn poll(&mut self) {
-        let count = self.members.len();
-        if count > 0 {
-            let at = self.random.below(count);
-            let max = 1 + self.random.below(4);
-            drop(self.members[at].poll(max));
-        }
-    }
-
-    async fn settle(&mut self) {
-        let count = self.members.len().max(1);
-        let at = self.random.below(count);
-        let Some(member) = self.members.get_mut(at).filter(|member| !member.out.is_empty()) else {
-            return;
-        };
-        let which = self.random.below(member.out.len());
-        let delivery = member.out.remove(which);
-        match self.random.below(5) {
-            0 => drop(delivery),
-            1 => delivery.retry(Duration::ZERO, 1).await.unwrap(),
-            _ => {
-                let number = id(&delivery).parse().unwrap();
-                let key = delivery.event().attributes().key().unwrap().to_owned();
-                delivery.ack().await.unwrap();
-                assert!(self.acknowledged.insert(number, key).is_none(), "{number} came twice");
-            }
-        }
-    }
-
-    fn check(&mut self) {
-        let mut owners = BTreeMap::new();
-        for (at, member) in self.members.iter().enumerate() {
-            for delivery in &member.out {
-                let key = delivery.event().attributes().key().unwrap().to_owned();
-                assert_eq!(*owners.entry(key).or_insert(at), at, "a key has two members");
-            }
-        }
-        for member in &mut self.members {
-            if member.out.is_empty() && member.sleeps() {
-                assert!(member.poll(1).is_pending(), "a member was not woken");
-            }
-        }
-    }
-
-    /// Everything comes in the end, and the buffer has as much room as it had.
-    async fn end(mut self) {
-        self.members.truncate(1);
-        if self.members.is_empty() {
-            self.members.push(Member::new(&self.broker, group()).await);
-        }
-        let member = &mut self.members[0];
-        while self.acknowledged.len() < self.published {
-            member.take_all();
-            assert!(!member.out.is_empty(), "an event is gone");
-            for delivery in member.out.drain(..) {
-                self.acknowledged.insert(id(&delivery).parse().unwrap(), String::new());
-                delivery.ack().await.unwrap();
-            }
-        }
-        let now = PublishOptions::default().with_timeout(Duration::ZERO);
-        for number in 0..=self.capacity {
-            let next = [event(format!("last-{number}"), "k")];
-            let accepted = self.broker.publish(&next, &now).await.is_ok();
-            assert_eq!(accepted, number < self.capacity, "room was lost or made up at {number}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn whatever_members_do_no_event_room_or_wake_is_lost_and_no_key_has_two_members() {
-    for seed in 1..=300 {
-        println!("seed {seed}");
-        let mut world = World::new(seed).await;
-        for _ in 0..400 {
-            world.step().await;
-            world.check();
-        }
-        world.end().await;
     }
 }
