@@ -135,8 +135,8 @@ impl TestOutput {
 /// The backend that a case names: what stands before the first `/`.
 pub(crate) fn backend(case: &str) -> Option<&str> {
     let (backend, _) = case.split_once('/')?;
-    // Compile-fail tests print the files that they compile like cases.
-    let is_file = case.ends_with(".rs");
+    // Compile-fail tests print the files that they compile like cases, in bold on a terminal.
+    let is_file = case.contains(".rs");
     let is_name =
         backend.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     (is_name && !is_file && !backend.is_empty()).then_some(backend)
