@@ -76,11 +76,8 @@ fn dispatch(runtime: &Runtime, delivery: Delivery) -> Job {
         None => runtime.find_handler(attributes),
     };
     let lane = match runtime.settings.order {
-        Order::PerKey => attributes.lane().map(|lane| {
-            // With priority lanes on, order holds within a priority.
-            let priority = if runtime.settings.lanes { attributes.priority() as u64 } else { 0 };
-            lane.wrapping_add(priority.wrapping_mul(0x1000_0001))
-        }),
+        Order::PerKey if runtime.settings.lanes => attributes.lane_in_priority(),
+        Order::PerKey => attributes.lane(),
         Order::None => None,
     };
     Job { delivery, lane, failures: None, pool, fate }

@@ -118,10 +118,7 @@ impl BusInner {
         let mut ready = Vec::with_capacity(events.len());
         let mut places = Vec::with_capacity(events.len());
         for (place, event) in events.iter().enumerate() {
-            let lane = event.attributes().lane();
-            let follows_a_failure = lane.is_some()
-                && result.failures().any(|(at, _)| events[at].attributes().lane() == lane);
-            if follows_a_failure {
+            if result.aborts(event, events) {
                 result.fail(place, Error::aborted());
                 continue;
             }

@@ -6,9 +6,7 @@ pub(crate) enum MemoryError<'a> {
     Closed(&'static str),
     Full { group: Option<&'a Group>, capacity: usize },
     FullOfOwn { group: &'a Group },
-    TooLarge { bytes: usize, limit: usize },
     Unroutable(&'a Topic),
-    Aborted,
     LettersFull(usize),
     GroupInUse(&'a Group),
     LetterGone,
@@ -24,9 +22,7 @@ impl From<MemoryError<'_>> for Error {
             }
             MemoryError::Full { group, capacity } => full(group, capacity),
             MemoryError::FullOfOwn { group } => full_of_own(group),
-            MemoryError::TooLarge { bytes, limit } => Error::too_large(bytes, limit),
             MemoryError::Unroutable(topic) => unroutable(topic),
-            MemoryError::Aborted => Error::aborted(),
             MemoryError::LettersFull(limit) => of(
                 ErrorKind::Full,
                 "dead-letter",

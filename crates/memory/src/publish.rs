@@ -61,22 +61,12 @@ impl Batch<'_> {
         self.shared.check_open("publish")?;
         let limit = self.shared.config.max_event_bytes;
         if let Some(bytes) = event.encoded_len().filter(|bytes| *bytes > limit) {
-            return Err(MemoryError::TooLarge { bytes, limit }.into());
+            return Err(Error::too_large(bytes, limit));
         }
-        if self.follows_a_failure(event) {
-            return Err(MemoryError::Aborted.into());
+        if self.result.aborts(event, self.events) {
+            return Err(Error::aborted());
         }
         Ok(())
-    }
-
-    /// Whether an earlier event of the same topic and key failed.
-    fn follows_a_failure(&self, event: &Event) -> bool {
-        !self.result.is_ok()
-            && event.attributes().lane().is_some()
-            && self.result.failures().any(|(index, _)| {
-                let failed = self.events[index].attributes();
-                failed.lane() == event.attributes().lane()
-            })
     }
 
     /// Puts the event into every queue that takes it, if all have room; `held` is room in one of them.

@@ -206,6 +206,14 @@ impl Attributes {
         self.lane
     }
 
+    /// The lane of the event where more urgent events may overtake: there order holds within a
+    /// priority, and each priority has lanes of its own.
+    #[must_use]
+    pub fn lane_in_priority(&self) -> Option<u64> {
+        let priority = self.priority as u64;
+        self.lane.map(|lane| lane.wrapping_add(priority.wrapping_mul(0x1000_0001)))
+    }
+
     fn place_in_lane(&mut self) {
         self.lane = self.key.as_ref().map(|key| {
             let topic = murmur2(self.topic.as_str().as_bytes());

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 
 /// The results of a batch, one per event.
 #[derive(Debug, Default)]
@@ -39,6 +40,14 @@ impl BatchResult {
     pub fn error(&self, index: usize) -> Option<&Error> {
         let at = self.failures.binary_search_by_key(&index, |(known, _)| *known).ok()?;
         Some(&self.failures[at].1)
+    }
+
+    /// Whether an event of the same topic and key has failed, so that `event` must not be attempted;
+    /// `batch` is the batch that the result is of.
+    #[must_use]
+    pub fn aborts(&self, event: &Event, batch: &[Event]) -> bool {
+        let lane = event.attributes().lane();
+        lane.is_some() && self.failures().any(|(at, _)| batch[at].attributes().lane() == lane)
     }
 
     /// Whether every event was accepted.

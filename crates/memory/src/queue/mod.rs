@@ -102,13 +102,11 @@ impl Queue {
     }
 
     fn lane_of(&self, event: &Event) -> Option<u64> {
-        let lane = match self.order {
-            Order::PerKey => event.attributes().lane()?,
-            Order::None => return None,
-        };
-        // With lanes on, order holds within a priority.
-        let priority = if self.lanes { event.attributes().priority() as u64 } else { 0 };
-        Some(lane.wrapping_add(priority.wrapping_mul(0x1000_0001)))
+        match self.order {
+            Order::PerKey if self.lanes => event.attributes().lane_in_priority(),
+            Order::PerKey => event.attributes().lane(),
+            Order::None => None,
+        }
     }
 
     pub(super) fn urgency(&self, event: &Event) -> usize {
@@ -192,10 +190,7 @@ impl Queue {
 
     /// Appends an event whether there is room or not; room is paid back later.
     pub(crate) fn push_over(&self, event: Event, due: Option<Instant>) {
-        match self.room.try_acquire() {
-            Ok(permit) => permit.forget(),
-            Err(_) => lock(&self.state).debt += 1,
-        }
+        self.retake_room(&mut lock(&self.state));
         self.push(event, due);
     }
 
