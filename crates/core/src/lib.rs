@@ -29,7 +29,7 @@ pub use broker::{
     DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Delivery, Durability, FailureCause,
     GroupInfo, GroupSpec, Health, HealthStatus, OnFull, Order, PublishOptions, Publishing, Settle,
     Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions, Subscription,
-    SubscriptionExt, TopicInfo, Unsettled, Verdict,
+    SubscriptionExt, TopicInfo, Unsettled, Verdict, WireOverrides,
 };
 pub use builder::{DEFAULT_SOURCE, EventBuilder};
 pub use codec::{Codec, Data};

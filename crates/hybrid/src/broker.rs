@@ -210,7 +210,9 @@ impl Broker for HybridBroker {
             (HealthStatus::Down, OnRemoteDown::Local) => HealthStatus::Degraded,
             (status, _) => status,
         };
-        let mut health = Health { status: local.status.max(far), facts: Vec::new() };
+        let reconnects = local.reconnects + remote.reconnects;
+        let status = local.status.max(far);
+        let mut health = Health { status, reconnects, facts: Vec::new() };
         for (side, found) in [("local", local), ("remote", remote)] {
             health.facts.push((format!("{side}.status"), status_word(found.status).to_owned()));
             let facts = found.facts.into_iter();

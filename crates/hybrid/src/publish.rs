@@ -16,6 +16,9 @@ pub(crate) fn publish<'a>(
     if let Err(error) = hybrid.check_open("publish") {
         return Publishing::Ready(BatchResult::failed(events.len(), &error));
     }
+    if let Err(error) = hybrid.capabilities.check_publish(options) {
+        return Publishing::Ready(BatchResult::failed(events.len(), &error));
+    }
     if hybrid.remote_state.check_is_due() {
         return Publishing::waiting(async move {
             hybrid.check_remote().await;

@@ -14,6 +14,8 @@ fn capabilities() -> Capabilities {
     pinned.priority_lanes = true;
     pinned.drop_oldest = true;
     pinned.dead_letters = true;
+    pinned.cancel = true;
+    pinned.shared_keys = true;
     pinned
 }
 

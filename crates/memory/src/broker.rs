@@ -59,6 +59,8 @@ impl MemoryBroker {
         capabilities.priority_lanes = true;
         capabilities.drop_oldest = true;
         capabilities.dead_letters = true;
+        capabilities.cancel = true;
+        capabilities.shared_keys = true;
         let shared = Shared {
             topology: RwLock::default(),
             letters: Mutex::new(Letters::new(config.max_dead_letters)),
@@ -72,6 +74,10 @@ impl MemoryBroker {
 }
 
 impl Shared {
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
     pub(crate) fn topology(&self) -> RwLockReadGuard<'_, Topology> {
         self.topology.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -31,6 +31,11 @@ pub(crate) fn publish<'a>(
     events: &'a [Event],
     options: &'a PublishOptions,
 ) -> Publishing<'a> {
+    if options.wire.is_some()
+        && let Err(error) = shared.capabilities().check_publish(options)
+    {
+        return Publishing::Ready(BatchResult::failed(events.len(), &error));
+    }
     let mut batch = Batch { shared, events, options, result: BatchResult::accepted() };
     for (index, event) in events.iter().enumerate() {
         match batch.attempt(event) {

@@ -23,6 +23,8 @@
 //!     pinned.priority_lanes = true;
 //!     pinned.drop_oldest = true;
 //!     pinned.dead_letters = true;
+//!     pinned.cancel = true;
+//!     pinned.shared_keys = true;
 //!     Suite::new()
 //!         .broker("memory/value", &pinned, broker)
 //!         .bus("memory/value", &pinned, broker)

@@ -35,6 +35,16 @@ pub struct Capabilities {
     pub drop_oldest: bool,
     /// Whether dead letters are kept and can be read and settled.
     pub dead_letters: bool,
+    /// Whether a delayed publish can be taken back before it is due.
+    pub cancel: bool,
+    /// Whether members of a group without order share even the events of one key.
+    pub shared_keys: bool,
+    /// Whether a publish may choose the partition.
+    pub partition: bool,
+    /// Whether a publish may choose the exchange and the routing key.
+    pub exchange: bool,
+    /// Whether a publish may add headers.
+    pub headers: bool,
 }
 
 impl Capabilities {
@@ -50,6 +60,11 @@ impl Capabilities {
             priority_lanes: false,
             drop_oldest: false,
             dead_letters: false,
+            cancel: false,
+            shared_keys: false,
+            partition: false,
+            exchange: false,
+            headers: false,
         }
     }
 
@@ -65,6 +80,11 @@ impl Capabilities {
             priority_lanes: self.priority_lanes && other.priority_lanes,
             drop_oldest: self.drop_oldest && other.drop_oldest,
             dead_letters: self.dead_letters && other.dead_letters,
+            cancel: self.cancel && other.cancel,
+            shared_keys: self.shared_keys && other.shared_keys,
+            partition: self.partition && other.partition,
+            exchange: self.exchange && other.exchange,
+            headers: self.headers && other.headers,
         }
     }
 
@@ -108,6 +128,19 @@ impl Capabilities {
         self.require(self.priority_lanes || !options.lanes, "priority_lanes", "the subscription")?;
         let drops = options.on_full == super::OnFull::DropOldest;
         self.require(self.drop_oldest || !drops, "drop_oldest", "the subscription")
+    }
+
+    /// Checks the options of a publish.
+    ///
+    /// # Errors
+    /// `Unsupported` for a delay or an override that the broker lacks.
+    pub fn check_publish(&self, options: &super::PublishOptions) -> Result<()> {
+        self.require(self.delay || options.delay.is_none(), "delay", "the publish")?;
+        let Some(wire) = &options.wire else { return Ok(()) };
+        let places = wire.exchange.is_some() || wire.routing_key.is_some();
+        self.require(self.partition || wire.partition.is_none(), "partition", "the publish")?;
+        self.require(self.exchange || !places, "exchange", "the publish")?;
+        self.require(self.headers || wire.headers.is_empty(), "headers", "the publish")
     }
 }
 

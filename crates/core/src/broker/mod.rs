@@ -28,7 +28,9 @@ pub use delivery::{
     DeadLetter, Delivery, FailureCause, Settle, Settlement, Settling, Unsettled, Verdict,
 };
 pub use ext::BrokerExt;
-pub use options::{Audience, OnFull, Order, PublishOptions, StartAt, SubscribeOptions};
+pub use options::{
+    Audience, OnFull, Order, PublishOptions, StartAt, SubscribeOptions, WireOverrides,
+};
 pub use publishing::{BatchResult, Publishing};
 pub use subscription::{Subscription, SubscriptionExt};
 
@@ -98,6 +100,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 pub struct Health {
     /// The verdict.
     pub status: HealthStatus,
+    /// How often a lost connection to the server was made again; 0 where there is no server.
+    pub reconnects: u64,
     /// Facts behind it, by name; never a credential.
     pub facts: Vec<(String, String)>,
 }
@@ -118,13 +122,21 @@ impl Health {
     /// Healthy, without facts.
     #[must_use]
     pub const fn up() -> Self {
-        Self { status: HealthStatus::Up, facts: Vec::new() }
+        Self { status: HealthStatus::Up, reconnects: 0, facts: Vec::new() }
     }
 
     /// Not working, and why.
     #[must_use]
     pub fn down(reason: impl Into<String>) -> Self {
-        Self { status: HealthStatus::Down, facts: vec![("reason".to_owned(), reason.into())] }
+        let facts = vec![("reason".to_owned(), reason.into())];
+        Self { status: HealthStatus::Down, reconnects: 0, facts }
+    }
+
+    /// Sets how often a lost connection was made again.
+    #[must_use]
+    pub const fn with_reconnects(mut self, reconnects: u64) -> Self {
+        self.reconnects = reconnects;
+        self
     }
 
     /// Adds a fact.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
+use smol_str::SmolStr;
 
 use crate::topic::{Group, Pattern};
 
@@ -18,6 +20,24 @@ pub struct PublishOptions {
     pub audience: Audience,
     /// The group whose handler is publishing: its own full buffer is never waited for.
     pub from_group: Option<Group>,
+    /// What this publish overrides of how the broker places its events.
+    pub wire: Option<Box<WireOverrides>>,
+}
+
+/// What one publish overrides of how a broker places its events: for talking to programs that expect
+/// something else. Each needs the capability of its name; order holds only within what is left equal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WireOverrides {
+    /// The partition of the topic, counted from 0, instead of the key's.
+    pub partition: Option<u32>,
+    /// The exchange, instead of the configured one.
+    pub exchange: Option<SmolStr>,
+    /// The routing key, instead of the topic.
+    pub routing_key: Option<SmolStr>,
+    /// Headers beside those of the event, in this order. They are not attributes, and a subscriber of
+    /// this library does not see them.
+    pub headers: Vec<(SmolStr, Bytes)>,
 }
 
 impl PublishOptions {
@@ -47,6 +67,38 @@ impl PublishOptions {
     pub fn with_from_group(mut self, group: Group) -> Self {
         self.from_group = Some(group);
         self
+    }
+
+    /// Sends to this partition of the topic, counted from 0, instead of the key's.
+    #[must_use]
+    pub fn with_partition(mut self, partition: u32) -> Self {
+        self.overrides().partition = Some(partition);
+        self
+    }
+
+    /// Sends through this exchange instead of the configured one.
+    #[must_use]
+    pub fn with_exchange(mut self, exchange: impl Into<SmolStr>) -> Self {
+        self.overrides().exchange = Some(exchange.into());
+        self
+    }
+
+    /// Sends with this routing key instead of the topic.
+    #[must_use]
+    pub fn with_routing_key(mut self, key: impl Into<SmolStr>) -> Self {
+        self.overrides().routing_key = Some(key.into());
+        self
+    }
+
+    /// Adds a header beside those of the event.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<SmolStr>, value: impl Into<Bytes>) -> Self {
+        self.overrides().headers.push((name.into(), value.into()));
+        self
+    }
+
+    fn overrides(&mut self) -> &mut WireOverrides {
+        self.wire.get_or_insert_default()
     }
 }
 

@@ -14,4 +14,9 @@ pub struct BrokerConditions {
     pub max_event_bytes: Option<usize>,
     /// Dead letters that are kept.
     pub max_dead_letters: Option<usize>,
+    /// Where the server is; absent for a broker within this process.
+    pub url: Option<String>,
+    /// What every physical name of the broker begins with, so that properties share a server without
+    /// seeing each other's; members in other processes are given the same.
+    pub prefix: String,
 }

@@ -14,8 +14,8 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(a_delayed_publish_lets_others_pass).needs(&[Need::Delay]),
         promise!(delayed_events_come_as_they_are_due).needs(&[Need::Delay]),
         promise!(a_delayed_publish_waits_for_members_to_come).needs(&[Need::Delay]),
-        promise!(a_cancelled_publish_never_comes).needs(&[Need::Delay]),
-        promise!(what_is_not_waiting_cannot_be_cancelled).needs(&[Need::Delay]),
+        promise!(a_cancelled_publish_never_comes).needs(&[Need::Delay, Need::Cancel]),
+        promise!(what_is_not_waiting_cannot_be_cancelled).needs(&[Need::Cancel]),
     ]
 }
 

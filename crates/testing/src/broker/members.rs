@@ -6,6 +6,7 @@ use futures_util::future::{try_join, try_join_all};
 use trunkline_core::{Broker, Order};
 
 use super::{BrokerProperty, Crew, SOON, Subject, ack, keyed, keyless, number, promise, spread};
+use super::Need;
 use crate::failure::{Check, ensure, ensure_eq};
 
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
@@ -13,7 +14,7 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(members_share_a_group_and_each_event_goes_to_one),
         promise!(a_member_that_joins_gets_work_soon),
         promise!(what_a_member_leaves_behind_goes_to_the_others),
-        promise!(members_without_order_share_one_key),
+        promise!(members_without_order_share_one_key).needs(&[Need::SharedKeys]),
         promise!(concurrent_publishers_and_members_lose_and_double_nothing),
     ]
 }

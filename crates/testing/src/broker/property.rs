@@ -35,6 +35,16 @@ pub enum Need {
     DropOldest,
     /// The capability `dead_letters`.
     DeadLetters,
+    /// The capability `cancel`.
+    Cancel,
+    /// The capability `shared_keys`.
+    SharedKeys,
+    /// The capability `partition`.
+    Partition,
+    /// The capability `exchange`.
+    Exchange,
+    /// The capability `headers`.
+    Headers,
     /// A broker inside this process: values pass by pointer, and a group's buffer is the broker's.
     InProcess,
 }
@@ -51,6 +61,11 @@ impl Need {
             Self::PriorityLanes => (capabilities.priority_lanes, "priority_lanes"),
             Self::DropOldest => (capabilities.drop_oldest, "drop_oldest"),
             Self::DeadLetters => (capabilities.dead_letters, "dead_letters"),
+            Self::Cancel => (capabilities.cancel, "cancel"),
+            Self::SharedKeys => (capabilities.shared_keys, "shared_keys"),
+            Self::Partition => (capabilities.partition, "partition"),
+            Self::Exchange => (capabilities.exchange, "exchange"),
+            Self::Headers => (capabilities.headers, "headers"),
             Self::InProcess => (capabilities.durability == Durability::Process, "in process"),
         };
         (!has).then_some(name)

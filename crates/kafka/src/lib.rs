@@ -1,0 +1,1 @@
+//! trunkline's broker over Apache Kafka.

@@ -1,0 +1,1 @@
+//! trunkline's broker over RabbitMQ.
