@@ -9,21 +9,22 @@ pub const ALLOWED: &[Row] = &[
     row("trunkline-core", &[], &["trunkline-macros", "trunkline-memory"]),
     row("trunkline-macros", &[], &["trunkline", "trunkline-core"]),
     row("trunkline-memory", CORE, TEST_CRATES),
-    row("trunkline-redis", CORE, TEST_CRATES),
-    row("trunkline-kafka", CORE, TEST_CRATES),
-    row("trunkline-rabbitmq", CORE, TEST_CRATES),
+    row("trunkline-redis", CORE, BROKER_TEST_CRATES),
+    row("trunkline-kafka", CORE, BROKER_TEST_CRATES),
+    row("trunkline-rabbitmq", CORE, BROKER_TEST_CRATES),
     row("trunkline-sql", CORE, TEST_CRATES),
     row("trunkline-hybrid", CORE, TEST_CRATES),
     row("trunkline-bus", CORE, TEST_CRATES),
+    row("trunkline-launcher", &[], &[]),
     row(
         "trunkline-testing",
-        &["trunkline-core", "trunkline-bus"],
+        &["trunkline-core", "trunkline-bus", "trunkline-launcher"],
         &["trunkline-macros", "trunkline-memory"],
     ),
     row("trunkline", BEHIND_THE_FACADE, &["trunkline-testing"]),
-    row("trunkline-cli", &["trunkline"], &[]),
+    row("trunkline-cli", &["trunkline"], &["trunkline-launcher"]),
     row("trunkline-tests", &[], EVERY_LIBRARY),
-    row("xtask", &[], &[]),
+    row("xtask", &["trunkline-launcher"], &[]),
 ];
 
 /// What an example may depend on: what a user's service would.
@@ -58,6 +59,14 @@ pub const MAX_LINES: usize = 400;
 const CORE: &[&str] = &["trunkline-core"];
 const TEST_CRATES: &[&str] =
     &["trunkline-testing", "trunkline-bus", "trunkline-memory", "trunkline-macros"];
+/// The servers behind these are real.
+const BROKER_TEST_CRATES: &[&str] = &[
+    "trunkline-testing",
+    "trunkline-launcher",
+    "trunkline-bus",
+    "trunkline-memory",
+    "trunkline-macros",
+];
 const BEHIND_THE_FACADE: &[&str] = &[
     "trunkline-core",
     "trunkline-macros",
@@ -81,6 +90,7 @@ const EVERY_LIBRARY: &[&str] = &[
     "trunkline-hybrid",
     "trunkline-sql",
     "trunkline-testing",
+    "trunkline-launcher",
 ];
 
 /// One line of [`ALLOWED`].

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use trunkline_launcher::{Kind, Server};
+
 use crate::workspace::{Failure, Workspace, shown};
 
 const EXPECTED_OUTPUT: &str = "expected-output.txt";
@@ -73,8 +75,12 @@ fn check(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", manifest.display())))?;
     let package = package_name(&text)
         .ok_or_else(|| Failure::new(format!("{} names no package", manifest.display())))?;
+    let server = server(&folder_name(folder))?;
     let mut command = workspace.cargo("run --quiet -p");
     command.arg(package).stderr(std::process::Stdio::inherit());
+    if let Some(server) = &server {
+        command.env("TRUNKLINE__BROKER__URL", server.url());
+    }
     let output = command
         .output()
         .map_err(|error| Failure::new(format!("`{}` did not start: {error}", shown(&command))))?;
@@ -93,6 +99,16 @@ fn check(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
             shown(&command)
         ))),
     }
+}
+
+/// A server of its own for an example that is named after one.
+fn server(name: &str) -> Result<Option<Server>, Failure> {
+    let Some(kind) = server_kind(name) else { return Ok(None) };
+    Server::start(kind).map(Some).map_err(|error| Failure::new(error.to_string()))
+}
+
+fn server_kind(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| name.get(3..) == Some(kind.name()))
 }
 
 fn package_name(manifest: &str) -> Option<&str> {
@@ -173,6 +189,13 @@ mod tests {
         let manifest = "[package]\nname = \"trunkline-example\"\nedition = \"2024\"\n\n[[bin]]\nname = \"other\"\n";
         assert_eq!(package_name(manifest), Some("trunkline-example"));
         assert_eq!(package_name("[[bin]]\nname = \"other\"\n"), None);
+    }
+
+    #[test]
+    fn an_example_named_after_a_server_gets_one() {
+        assert_eq!(server_kind("06-kafka"), Some(Kind::Kafka));
+        assert_eq!(server_kind("01-hello-event"), None);
+        assert_eq!(server_kind("kafka"), None);
     }
 
     #[test]

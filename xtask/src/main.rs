@@ -2,6 +2,7 @@
 //!
 //! Each command is one file; [`output`] and [`report`] decide together whether a test run was worth its green.
 
+mod brokers;
 mod ci;
 mod demo;
 mod deny;
@@ -29,6 +30,12 @@ Commands:
   ci [--all] [--no-tests]   fmt, clippy, docs, deny, test, examples, demo. Every step runs, even
                             after one failed. --no-tests leaves `test` out, for a caller that has
                             just run it.
+  brokers up|down|status|kill|restart [redis|kafka|rabbitmq|postgres]
+                            Real servers on their usual ports, or all four of them without a name.
+                            They go on when this ends; data and logs stay in target/brokers, or in
+                            TRUNKLINE_BROKERS_DIR. down is a clean stop, kill a SIGKILL, and restart
+                            starts again on the same data. up NAME --port N takes another port, 0 a free one;
+                            status --json prints an array of {name, url, pid, version}.
   help                      Print this.
 
 `test` fails when a test failed, when one was ignored, when a suite ended without a result, when an
@@ -41,6 +48,7 @@ Examples:
   cargo xtask test
   cargo xtask test --all
   cargo xtask ci --no-tests
+  cargo xtask brokers up redis
 ";
 
 /// Whether the suites run a sample of their fault matrix or all of it.
@@ -56,6 +64,7 @@ enum Task {
     Test(Breadth),
     Examples,
     Ci(ci::Plan),
+    Brokers(brokers::Order),
 }
 
 /// How a task ended.
@@ -98,6 +107,10 @@ fn parse(arguments: &[String]) -> Result<Task, Failure> {
         "test" => &["--all"],
         "ci" => &["--all", "--no-tests"],
         "examples" => &[],
+        "brokers" if !flags.iter().any(|flag| flag == "--help" || flag == "-h") => {
+            return brokers::parse(flags).map(Task::Brokers);
+        }
+        "brokers" => return Ok(Task::Help),
         "help" | "--help" | "-h" => return Ok(Task::Help),
         unknown => {
             return Err(Failure::new(format!(
@@ -131,6 +144,7 @@ fn run(workspace: &Workspace, task: &Task) -> Result<Ending, Failure> {
         }
         Task::Test(breadth) => return test::run(workspace, *breadth).map(report::Verdict::ending),
         Task::Examples => examples::run(workspace),
+        Task::Brokers(order) => brokers::run(workspace, order),
         Task::Ci(plan) => return Ok(ci::run(workspace, *plan)),
     };
     Ok(Ending { result, last_line: None })
@@ -154,6 +168,8 @@ mod tests {
         assert_eq!(parsed("ci --all"), Ok(Task::Ci(ci::Plan::Everything(Breadth::All))));
         assert_eq!(parsed("ci --no-tests"), Ok(Task::Ci(ci::Plan::WithoutTests)));
         assert_eq!(parsed("test --help"), Ok(Task::Help));
+        assert!(matches!(parsed("brokers status --json"), Ok(Task::Brokers(_))));
+        assert_eq!(parsed("brokers --help"), Ok(Task::Help));
     }
 
     #[test]

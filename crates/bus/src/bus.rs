@@ -12,6 +12,7 @@ use trunkline_core::{
     Subscription,
 };
 
+use crate::admission::Admission;
 use crate::builder::EventBusBuilder;
 use crate::channel::Channel;
 use crate::consumer::Consumer;
@@ -39,6 +40,7 @@ pub(crate) struct BusInner {
     pub(crate) options: PublishOptions,
     pub(crate) counters: PublishCounters,
     pub(crate) channels: Vec<Channel>,
+    pub(crate) admission: Admission,
     consumers: Mutex<Consumers>,
 }
 
@@ -92,6 +94,7 @@ impl EventBus {
             source: parts.source,
             max_event_bytes: parts.max_event_bytes,
             options,
+            admission: Admission::new(&parts.channels, parts.publish_timeout),
             counters: PublishCounters::default(),
             channels: parts.channels,
             consumers: Mutex::default(),

@@ -23,6 +23,12 @@ pub struct Channel {
     pub buffer: Option<usize>,
     /// What happens when the buffer is full.
     pub on_full: OnFull,
+    /// Deliveries that each consumer holds, waiting ones included; as many as its concurrency asks
+    /// for when absent.
+    pub prefetch: Option<usize>,
+    /// Publishes that may be without an answer at a time; any number when absent. For brokers with a
+    /// server, which may be slow or away.
+    pub unconfirmed: Option<usize>,
     /// Events of each handler that run at a time.
     pub concurrency: usize,
     /// Whether the order of a key is kept.
@@ -47,6 +53,8 @@ impl Channel {
             consumers: Vec::new(),
             buffer: None,
             on_full: OnFull::default(),
+            prefetch: None,
+            unconfirmed: None,
             // One at a time is right for every handler; more is a decision.
             concurrency: 1,
             order: Order::default(),

@@ -257,7 +257,8 @@ impl Consumer {
         let concurrency = own.concurrency.unwrap_or(channel.concurrency);
         // Enough that a worker finds its next event here while acknowledgements are under way; not so
         // many that one member hoards what others could handle.
-        let prefetch = own.prefetch.unwrap_or_else(|| concurrency.saturating_mul(4).max(64));
+        let usual = concurrency.saturating_mul(4).max(64);
+        let prefetch = own.prefetch.or(channel.prefetch).unwrap_or(usual);
         let settings = Settings {
             concurrency,
             prefetch,

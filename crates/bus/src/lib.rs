@@ -3,6 +3,7 @@
 //! A broker promises how deliveries come and go; everything else about handling them lives here,
 //! once: lanes per key, concurrency, attempts, time limits, panics, dead letters, and draining.
 
+mod admission;
 mod builder;
 mod bus;
 mod channel;
@@ -13,6 +14,7 @@ mod intake;
 mod lanes;
 mod metrics;
 mod middleware;
+mod observation;
 mod policy;
 mod publish;
 mod runtime;
@@ -27,6 +29,7 @@ pub use context::Context;
 pub use handler::{Handler, HandlerError, Incoming, IntoHandler, Outcome, Plain, plain};
 pub use metrics::{ConsumerMetrics, Metrics};
 pub use middleware::PublishMiddleware;
+pub use observation::Observation;
 pub use policy::{Backoff, Jitter, OnUnhandled, RetryPolicy};
 
 /// The time when `wait` will have passed; a wait without end is one of a hundred years.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
+
 /// A counter that nobody waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -36,6 +38,7 @@ pub(crate) struct ConsumerCounters {
     pub(crate) delivered: Counter,
     pub(crate) handled: Counter,
     pub(crate) failed: Counter,
+    pub(crate) retried: Counter,
     pub(crate) panicked: Counter,
     pub(crate) timed_out: Counter,
     pub(crate) dead_lettered: Counter,
@@ -44,7 +47,7 @@ pub(crate) struct ConsumerCounters {
 }
 
 /// What a bus has done since it started; each number only grows, save those in flight.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Metrics {
     /// Events that the broker accepted.
@@ -59,7 +62,7 @@ pub struct Metrics {
 }
 
 /// What the consumers of one name have done since the bus started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ConsumerMetrics {
     /// The consumer's name: its group's, unless it was given one.
@@ -70,6 +73,8 @@ pub struct ConsumerMetrics {
     pub handled: u64,
     /// Attempts that ended in an error, a panic or a time-out.
     pub failed: u64,
+    /// Attempts after the first.
+    pub retried: u64,
     /// Attempts that ended in a panic.
     pub panicked: u64,
     /// Attempts that ended in a time-out.
@@ -91,6 +96,7 @@ impl ConsumerMetrics {
             (&mut self.delivered, other.delivered),
             (&mut self.handled, other.handled),
             (&mut self.failed, other.failed),
+            (&mut self.retried, other.retried),
             (&mut self.panicked, other.panicked),
             (&mut self.timed_out, other.timed_out),
             (&mut self.dead_lettered, other.dead_lettered),
@@ -111,6 +117,7 @@ impl ConsumerCounters {
             delivered: self.delivered.get(),
             handled: self.handled.get(),
             failed: self.failed.get(),
+            retried: self.retried.get(),
             panicked: self.panicked.get(),
             timed_out: self.timed_out.get(),
             dead_lettered: self.dead_lettered.get(),

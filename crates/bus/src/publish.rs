@@ -5,6 +5,7 @@ use trunkline_core::{
     PublishOptions, Result,
 };
 
+use crate::admission::Turns;
 use crate::bus::{BusInner, EventBus};
 use crate::context::Context;
 use crate::span::{in_span, step};
@@ -102,6 +103,10 @@ impl BusInner {
             changed = self.prepare(event, context.as_ref())?;
             &changed
         };
+        let _turn = match self.admission.is_open() {
+            true => Turns::new(),
+            false => self.admission.enter(std::slice::from_ref(event)).await?,
+        };
         self.store(event).await?;
         let options = self.options(context.as_ref());
         let options = options.as_ref().unwrap_or(&self.options);
@@ -114,6 +119,10 @@ impl BusInner {
 
     async fn publish_batch(&self, events: &[Event]) -> BatchResult {
         let context = Context::current();
+        let _turns = match self.admission.enter(events).await {
+            Ok(turns) => turns,
+            Err(full) => return BatchResult::failed(events.len(), &full),
+        };
         let mut result = BatchResult::accepted();
         let mut ready = Vec::with_capacity(events.len());
         let mut places = Vec::with_capacity(events.len());

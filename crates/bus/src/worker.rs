@@ -114,6 +114,7 @@ async fn run_job<M: Incoming, H: Handler<M>>(
             give_up(runtime, job, failure.cause, &failure.error).await;
             return None;
         }
+        runtime.counters.retried.increment();
         tracing::warn!(
             event = %job.delivery.event().id(),
             consumer = runtime.info.name,

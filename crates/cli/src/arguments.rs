@@ -1,13 +1,17 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use trunkline::{Group, Pattern, Priority, StartAt, Topic};
+
+use crate::help;
 
 /// One typed event API; where an event travels is a line of configuration.
 #[derive(Debug, Parser)]
-#[command(name = "trunkline", version, after_help = EXAMPLES)]
+#[command(name = "trunkline", version, after_help = help::EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -16,16 +20,31 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Publish events, handle them in two groups and a broadcast subscriber, and report what happened
-    #[command(long_about = DEMO, after_help = DEMO_EXAMPLES)]
+    #[command(long_about = help::DEMO, after_help = help::DEMO_EXAMPLES)]
     Demo(DemoOptions),
+    /// Publish one event, or a file of them, to the broker that the configuration names
+    #[command(long_about = help::PUBLISH, after_help = help::PUBLISH_EXAMPLES)]
+    Publish(PublishOptions),
+    /// Print the events of topics as they come
+    #[command(long_about = help::SUBSCRIBE, after_help = help::SUBSCRIBE_EXAMPLES)]
+    Subscribe(SubscribeOptions),
+    /// Say how the broker is
+    #[command(after_help = help::HEALTH_EXAMPLES)]
+    Health(LookOptions),
+    /// Say how many events wait for each group
+    #[command(after_help = help::LAG_EXAMPLES)]
+    Lag(LookOptions),
+    /// Print what the broker knows as numbers, in the text format of Prometheus
+    #[command(after_help = help::METRICS_EXAMPLES)]
+    Metrics(LookOptions),
     /// Look at configurations
-    #[command(after_help = CONFIG_EXAMPLES)]
+    #[command(after_help = help::CONFIG_EXAMPLES)]
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Print a completion script for a shell
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    #[command(after_help = help::COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell to write for
         shell: Shell,
@@ -35,7 +54,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print the configuration in effect, or everything that is wrong with it
-    #[command(after_help = CONFIG_EXAMPLES)]
+    #[command(after_help = help::CONFIG_EXAMPLES)]
     Check(CheckOptions),
 }
 
@@ -61,6 +80,73 @@ pub(crate) struct DemoOptions {
     pub(crate) rate: Option<f64>,
 }
 
+/// What `trunkline publish` is asked to do.
+#[derive(Debug, Args)]
+pub(crate) struct PublishOptions {
+    /// The topic, such as orders.placed
+    #[arg(required_unless_present = "ndjson", conflicts_with = "ndjson")]
+    pub(crate) topic: Option<Topic>,
+    /// The CloudEvents type
+    #[arg(long = "type", value_name = "T", default_value = "Message", conflicts_with = "ndjson")]
+    pub(crate) event_type: String,
+    /// The ordering key: events of one topic and key are handled in order
+    #[arg(long, value_name = "K", conflicts_with = "ndjson")]
+    pub(crate) key: Option<String>,
+    /// The priority: low, normal, high or critical
+    #[arg(long, value_name = "P", conflicts_with = "ndjson")]
+    pub(crate) priority: Option<Priority>,
+    /// The data: JSON, a file of JSON, or standard input [default: an event without data]
+    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "ndjson")]
+    pub(crate) data: Option<String>,
+    /// Publish these events: CloudEvents JSON, one a line, with a `topic`; `-` is standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) ndjson: Option<PathBuf>,
+    /// The configuration [default: none, the environment over the defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `trunkline subscribe` is asked to do.
+#[derive(Debug, Args)]
+pub(crate) struct SubscribeOptions {
+    /// The topics: `*` is one word, `#` at the end is zero or more
+    pub(crate) pattern: Pattern,
+    /// Join this durable group, whose members share its events [default: every event, as long as
+    /// this program runs]
+    #[arg(long, value_name = "G")]
+    pub(crate) group: Option<Group>,
+    /// Where to begin: beginning, latest, or a time such as 2026-01-31T08:00:00Z [default: beginning
+    /// for a new group, else latest]; a group that exists goes on where it was
+    #[arg(long, value_name = "beginning|latest|TIME", value_parser = start)]
+    pub(crate) from: Option<StartAt>,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End with status 4 when so many seconds in all are over
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print each event as one CloudEvents JSON object a line, with its `topic`
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The configuration [default: none, the environment over the defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What the verbs are told that only look.
+#[derive(Debug, Args)]
+pub(crate) struct LookOptions {
+    /// The configuration [default: none, the environment over the defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What `trunkline config check` is asked to do.
 #[derive(Debug, Args)]
 pub(crate) struct CheckOptions {
@@ -82,70 +168,27 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-const DEMO: &str = "\
-Publish events, handle them in two groups and a broadcast subscriber, and report what happened.
+/// A year: longer than anybody waits, and short of every timer's overflow.
+const LONGEST: f64 = 366.0 * 24.0 * 60.0 * 60.0;
 
-Without --input a built-in order-fulfilment scenario of typed events is published. Every event is \
-published in file order per key; the demo waits until each is settled by both groups and the \
-broadcast subscriber, reads the store back, and deletes its groups. Nothing has to be set up.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= LONGEST => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a time is a number of seconds above 0, at most a year".to_owned()),
+    }
+}
 
-With --json the last line of standard output is one object: broker, store, published, rejected, \
-routed_local, routed_remote, routed_both, handled, stored, replayed, lost, duplicates, \
-out_of_order, dead_lettered, events_per_s, p50_us, p99_us, interrupted. A broker that is no hybrid \
-counts as local when it is in memory and as remote otherwise. `lost` and `duplicates` add up over \
-the groups and the subscriber.";
-
-const EXAMPLES: &str = "\
-Examples:
-  trunkline demo
-  trunkline demo --input events.ndjson --json
-  trunkline config check --config trunkline.toml
-  trunkline completions bash > ~/.local/share/bash-completion/completions/trunkline
-
-Environment:
-  TRUNKLINE__SECTION__KEY  a key of the configuration, such as TRUNKLINE__BROKER__TYPE=memory
-  TRUNKLINE_LOG            what is logged to standard error, such as info [default: warn]
-  NO_COLOR                 when set, nothing is coloured
-
-Exit status: 0 fine, 1 failed, 2 wrong usage or configuration; each command's help says more.";
-
-const DEMO_EXAMPLES: &str = "\
-Examples:
-  trunkline demo
-  trunkline demo --input events.ndjson
-  trunkline demo --input events.ndjson --config trunkline.toml --json | tail -n 1
-  generate-events | trunkline demo --input - --concurrency 16 --rate 500
-
-An input line:
-  {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/shop\",\"type\":\"OrderPlaced\",\
-\"topic\":\"orders\",\"partitionkey\":\"ann\",\"data\":{\"cents\":1250}}
-
-Exit status:
-  0    every event was settled once and in order by everyone
-  1    events were lost, handled twice or out of order, or the run failed
-  2    the command line, the input file or the configuration is wrong; nothing was published
-  3    as 0, but input lines were rejected: no valid event, or an identity for the second time
-  130  interrupted (Ctrl-C): closed cleanly, the report says what was done until then";
-
-const CONFIG_EXAMPLES: &str = "\
-Examples:
-  trunkline config check --config trunkline.toml
-  TRUNKLINE__STORE__TYPE=memory trunkline config check
-  trunkline config check --config trunkline.toml --json
-
-Exit status:
-  0    the configuration is right; standard output is all of it, defaults included, as TOML
-  2    it is not; standard error names every problem with its key, file, line and column";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Examples:
-  trunkline completions bash > ~/.local/share/bash-completion/completions/trunkline
-  trunkline completions zsh > ~/.zfunc/_trunkline
-  trunkline completions fish > ~/.config/fish/completions/trunkline.fish
-
-Exit status:
-  0    the script is on standard output
-  2    the shell is not known";
+fn start(text: &str) -> Result<StartAt, String> {
+    match text {
+        "beginning" => Ok(StartAt::Beginning),
+        "latest" => Ok(StartAt::Latest),
+        _ => text.parse().map(StartAt::Time).map_err(|error| {
+            format!(
+                "neither `beginning` nor `latest` nor a time such as 2026-01-31T08:00:00Z: {error}"
+            )
+        }),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +206,22 @@ mod tests {
         assert_eq!(rate("0.5"), Ok(0.5));
         for bad in ["0", "-1", "inf", "NaN", "many", ""] {
             assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_start_is_a_word_or_a_time() {
+        assert_eq!(start("beginning"), Ok(StartAt::Beginning));
+        assert_eq!(start("latest"), Ok(StartAt::Latest));
+        assert!(matches!(start("2026-01-31T08:00:00Z"), Ok(StartAt::Time(_))));
+        assert!(start("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_time_limit_is_a_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["0", "-1", "inf", "NaN", "soon", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 }

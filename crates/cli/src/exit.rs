@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Usage,
     /// 3: the work was done, without the input lines that were rejected.
     Rejected,
+    /// 4: the time was over before the work was done.
+    TimeOver,
     /// 130: interrupted by a signal, as shells number it; what was begun was closed cleanly.
     Interrupted,
 }
@@ -24,6 +26,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Rejected => 3,
+            Exit::TimeOver => 4,
             Exit::Interrupted => 130,
         })
     }

@@ -2,9 +2,20 @@
 
 mod arguments;
 mod config_check;
+mod console;
 mod demo;
 mod exit;
+mod health;
+mod help;
+mod input;
+mod interrupt;
+mod lag;
+mod lines;
 mod logging;
+mod metrics;
+mod publish;
+mod session;
+mod subscribe;
 mod terminal;
 
 use std::io;
@@ -25,6 +36,11 @@ fn main() -> ExitCode {
     }
     let exit = match arguments.command {
         Command::Demo(options) => demo::run(&options),
+        Command::Publish(options) => publish::run(&options),
+        Command::Subscribe(options) => subscribe::run(&options),
+        Command::Health(options) => health::run(&options),
+        Command::Lag(options) => lag::run(&options),
+        Command::Metrics(options) => metrics::run(&options),
         Command::Config { command: ConfigCommand::Check(options) } => config_check::run(&options),
         Command::Completions { shell } => completions(shell),
     };

@@ -18,6 +18,7 @@ mod hash;
 mod id;
 mod idempotency;
 mod outbox;
+mod partitioning;
 mod routing;
 mod store;
 mod topic;
@@ -40,6 +41,7 @@ pub use hash::{murmur2, partition_of};
 pub use id::{EventId, Identity};
 pub use idempotency::{Claim, FencingToken, IdempotencyKey, IdempotencyStore};
 pub use outbox::Outbox;
+pub use partitioning::PartitionRules;
 pub use routing::{Decision, Route, RouteContext, RoutingStrategy};
 pub use store::{
     AppendConflict, Appended, Direction, EventStore, ExpectedVersion, Follow, Page, Position,

@@ -1,1 +1,34 @@
 //! trunkline's broker over RabbitMQ.
+
+mod admin;
+mod balance;
+mod broker;
+mod codec;
+mod config;
+mod consume;
+mod delay;
+mod error;
+mod inbox;
+mod lane;
+mod letters;
+mod link;
+mod log;
+mod mutant;
+mod names;
+mod publish;
+mod queue;
+mod registry;
+mod repair;
+mod settle;
+mod tap;
+mod topology;
+
+pub use broker::RabbitMqBroker;
+pub use config::{ExchangeType, QueueType, RabbitMqConfig};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
+
+/// Locks state that a panic elsewhere cannot have left half changed.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

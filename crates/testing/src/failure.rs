@@ -31,6 +31,12 @@ impl From<trunkline_core::Error> for Failure {
     }
 }
 
+impl From<trunkline_launcher::LaunchError> for Failure {
+    fn from(error: trunkline_launcher::LaunchError) -> Self {
+        Self(format!("the server: {error}"))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

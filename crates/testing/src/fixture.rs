@@ -2,18 +2,31 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use trunkline_core::{Group, Result, Topic};
+
+use crate::failure::{Check, Failure};
+use crate::hooks::Hooks;
 
 /// A fresh subject, such as a store, and what must live as long as it does.
+///
+/// A broker on a server says beside it how the suite gets at the server behind its back: each hook is a
+/// few lines over the plain driver. A property that needs a hook which is absent fails and names it.
 pub struct Fixture<T> {
     pub(crate) subject: T,
     pub(crate) kept: Vec<Box<dyn Any + Send>>,
+    pub(crate) hooks: Hooks,
+    pub(crate) endings: Vec<BoxFuture<'static, Check>>,
 }
 
 impl<T> Fixture<T> {
     /// A subject that needs nothing else.
     #[must_use]
     pub fn new(subject: T) -> Self {
-        Self { subject, kept: Vec::new() }
+        Self { subject, kept: Vec::new(), hooks: Hooks::default(), endings: Vec::new() }
     }
 
     /// Keeps `thing`, such as a temporary folder, until the subject is dropped.
@@ -23,9 +36,58 @@ impl<T> Fixture<T> {
         self
     }
 
-    /// The same, about a subject made of this one.
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Fixture<U> {
-        Fixture { subject: change(self.subject), kept: self.kept }
+    /// Removes from the server what the property left there, after its broker was closed.
+    #[must_use]
+    pub fn at_end(mut self, ending: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        self.endings.push(Box::pin(async move { ending.await.map_err(Failure::from) }));
+        self
+    }
+
+    /// States how soon another member has what a member had that was killed, at the latest.
+    #[must_use]
+    pub fn with_takeover(mut self, bound: Duration) -> Self {
+        self.hooks.takeover = Some(bound);
+        self
+    }
+
+    /// Writes bytes that are no event to a topic (its logical name), as a foreign program could.
+    #[must_use]
+    pub fn with_raw_writer<F, Fut>(mut self, write: F) -> Self
+    where
+        F: Fn(Topic, Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.raw_writer =
+            Some(std::sync::Arc::new(move |topic, bytes| Box::pin(write(topic, bytes))));
+        self
+    }
+
+    /// Deletes a group, or its queues, on the server behind the broker's back.
+    #[must_use]
+    pub fn with_group_remover<F, Fut>(mut self, remove: F) -> Self
+    where
+        F: Fn(Group) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.group_remover = Some(std::sync::Arc::new(move |group| Box::pin(remove(group))));
+        self
+    }
+
+    /// Counts what the server holds for this broker's prefix, by name: queues, keys, consumers.
+    #[must_use]
+    pub fn with_census<F, Fut>(mut self, count: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<(String, u64)>>> + Send + 'static,
+    {
+        self.hooks.census = Some(std::sync::Arc::new(move || Box::pin(count())));
+        self
+    }
+
+    /// The same, about a subject made of this one and the hooks.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T, Hooks) -> U) -> Fixture<U> {
+        let Self { subject, kept, hooks, endings } = self;
+        Fixture { subject: change(subject, hooks.clone()), kept, hooks, endings }
     }
 }
 

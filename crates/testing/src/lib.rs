@@ -49,10 +49,19 @@
 pub mod broker;
 pub mod bus;
 mod failure;
+mod faults;
 mod fixture;
+mod ground;
+mod hooks;
+mod member;
+mod mutants;
 mod property;
+pub mod proxy;
+mod record;
+pub mod server;
 pub mod store;
 mod suite;
+pub mod twin;
 
 pub use failure::{Check, Failure};
 pub use fixture::Fixture;

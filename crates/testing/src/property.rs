@@ -15,6 +15,12 @@ use crate::fixture::Fixture;
 /// How long a property may take: far more than any needs, so that what hangs fails and says so.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
+/// The same on a server, which is shared with other properties on the same machine.
+pub(crate) const SERVER_TIME_LIMIT: Duration = Duration::from_secs(150);
+
+/// The same where servers and processes are started and killed on the way.
+pub(crate) const FAULT_TIME_LIMIT: Duration = Duration::from_secs(300);
+
 /// A promise with a name that is a sentence, about a subject made under `conditions`.
 pub struct Property<T, C> {
     name: &'static str,
@@ -57,14 +63,30 @@ impl<T: Send + 'static, C: Clone> Property<T, C> {
         Fut: Future<Output = Result<Fixture<U>>> + Send + 'static,
         U: Into<T> + Send + 'static,
     {
+        run_alone(limit, self.checked(factory))
+    }
+
+    /// Puts a fresh subject of `factory` to the test, and cleans up after it.
+    pub(crate) fn checked<F, Fut, U>(
+        &self,
+        factory: F,
+    ) -> impl Future<Output = Check> + Send + 'static + use<F, Fut, U, T, C>
+    where
+        F: FnOnce(C) -> Fut,
+        Fut: Future<Output = Result<Fixture<U>>> + Send + 'static,
+        U: Into<T> + Send + 'static,
+    {
         let making = factory(self.conditions.clone());
         let run = self.run;
-        run_alone(limit, async move {
-            let Fixture { subject, kept } = making.await?;
-            let outcome = run(subject.into()).await;
+        async move {
+            let Fixture { subject, kept, endings, .. } = making.await?;
+            let mut outcome = run(subject.into()).await;
+            for ending in endings {
+                outcome = outcome.and(ending.await);
+            }
             drop(kept);
             outcome
-        })
+        }
     }
 }
 

@@ -3,23 +3,51 @@
 use std::fmt;
 use std::future::Future;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use trunkline_core::{Broker, Capabilities, EventStore, Result};
+use trunkline_launcher::Kind;
 
-use crate::broker::{self, BrokerConditions, BrokerProperty, Subject};
+use crate::broker::{self, BrokerConditions, BrokerProperty, QUIET};
 use crate::bus;
 use crate::failure::Check;
+use crate::faults::{self, Arena, Lanes, OwnServer};
 use crate::fixture::Fixture;
+use crate::ground::Ground;
+use crate::member::Members;
 use crate::property::{Property, TIME_LIMIT, run_alone};
+use crate::record::Record;
 use crate::store::{self, StoreLimits};
 
 /// The tests of a backend; runs them as `cargo test` does, with its flags and filters.
-#[derive(Default)]
 pub struct Suite {
     trials: Vec<Trial>,
+    /// Run after the others, which would take the time that their bounds are about.
+    faults: Vec<Trial>,
     skipped: Vec<String>,
+    ground: Arc<Ground>,
+    grounds: Vec<Arc<Ground>>,
+    clients: Arc<Mutex<()>>,
+    server: Arc<OwnServer>,
+    members: Members,
+    record: Arc<Record>,
+}
+
+impl Default for Suite {
+    fn default() -> Self {
+        Self {
+            trials: Vec::new(),
+            faults: Vec::new(),
+            skipped: Vec::new(),
+            ground: Arc::new(Ground::in_process()),
+            grounds: Vec::new(),
+            clients: Arc::default(),
+            server: Arc::default(),
+            members: Members::default(),
+            record: Arc::default(),
+        }
+    }
 }
 
 impl Suite {
@@ -27,6 +55,18 @@ impl Suite {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is added from now on runs against a server of this kind.
+    ///
+    /// The properties of one test binary share it: it is started before the first that needs it and
+    /// killed at the end. Each gets its URL and a prefix of its own in its [`BrokerConditions`], and its
+    /// broker is closed when it has ended.
+    #[must_use]
+    pub fn on(mut self, kind: Kind) -> Self {
+        self.ground = Arc::new(Ground::on(kind));
+        self.grounds.push(Arc::clone(&self.ground));
+        self
     }
 
     /// Adds every property of event stores, named `<label>/store/<property>`.
@@ -76,6 +116,58 @@ impl Suite {
         self.half(label, "bus", bus::properties::<B>(), expected, factory)
     }
 
+    /// Adds every property about what dies on the way: processes, connections and the server itself,
+    /// named `<label>/faults/<property>`.
+    ///
+    /// `factory` and `expected` are as in [`Suite::broker`]; members in other processes are this test
+    /// binary, started again, and use the same factory. Those that kill the server have one of their
+    /// own. A broker within this process is excused by name. Each runs once; with the variable
+    /// `TRUNKLINE_TEST_ALL` set to 1 also with other timings.
+    #[must_use]
+    pub fn faults<B, F, Fut>(mut self, label: &str, expected: &Capabilities, factory: F) -> Self
+    where
+        B: Broker,
+        F: Fn(BrokerConditions) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Fixture<B>>> + Send + 'static,
+    {
+        let arena = self.arena(label, expected, Arc::new(factory));
+        for property in faults::properties::<B>() {
+            let name = format!("{label}/faults/{}", property.name());
+            match property.lacking(expected) {
+                Some(capability) => self.excuse(&name, capability),
+                None => {
+                    let arena = arena.clone();
+                    let (record, timed) = (Arc::clone(&self.record), name.clone());
+                    let check = move || arena.check(&property, |run| record.time(&timed, run));
+                    self.add_late(Trial::test(name, move || check().map_err(Failed::from)));
+                }
+            }
+        }
+        self
+    }
+
+    /// Where fault properties of a label run, and how its members in other processes are made.
+    pub(crate) fn arena<B, F, Fut>(
+        &mut self,
+        label: &str,
+        expected: &Capabilities,
+        factory: Arc<F>,
+    ) -> Arena<B>
+    where
+        B: Broker,
+        F: Fn(BrokerConditions) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Fixture<B>>> + Send + 'static,
+    {
+        self.members.add(label, Arc::clone(&factory));
+        let lanes = Lanes { clients: Arc::clone(&self.clients), server: Arc::clone(&self.server) };
+        Arena::new(label, expected, Arc::clone(&self.ground), lanes, factory)
+    }
+
+    /// Adds a test that is run after the properties which compete for the same time.
+    pub(crate) fn add_late(&mut self, trial: Trial) {
+        self.faults.push(trial);
+    }
+
     fn half<B, F, Fut>(
         mut self,
         label: &str,
@@ -93,9 +185,11 @@ impl Suite {
         for property in properties {
             let lacking = property.lacking(expected);
             let (factory, expected) = (Arc::clone(&factory), expected.clone());
+            let ground = Arc::clone(&self.ground);
             let make = move |conditions| {
-                let making = factory(conditions);
-                async move { Ok(making.await?.map(|broker| Subject::new(broker, expected))) }
+                // Starts the server when this is the first property that needs it.
+                let making = ground.place(conditions).map(|placed| factory(placed));
+                async move { Ok(ground.prepare(making?.await?, expected)) }
             };
             self.add(label, half, property.into_inner(), lacking, make);
         }
@@ -110,8 +204,8 @@ impl Suite {
     where
         Fut: Future<Output = Check> + Send + 'static,
     {
-        let run = move || run_alone(TIME_LIMIT, check()).map_err(Failed::from);
-        self.trials.push(Trial::test(name, run));
+        let trial = self.trial(name.to_owned(), move || run_alone(TIME_LIMIT, check()));
+        self.trials.push(trial);
         self
     }
 
@@ -131,39 +225,71 @@ impl Suite {
         Fut: Future<Output = Result<Fixture<U>>> + Send + 'static,
     {
         let name = format!("{label}/{group}/{}", property.name());
-        match lacking {
-            Some(capability) => self.skipped.push(format!("skip {name}: {capability}")),
-            None => {
-                let run = move || property.check(factory, TIME_LIMIT).map_err(Failed::from);
-                self.trials.push(Trial::test(name, run));
-            }
+        if let Some(capability) = lacking {
+            self.excuse(&name, capability);
+            return;
         }
+        let (limit, quiet) = (self.ground.limit(), self.ground.quiet());
+        let trial = self.trial(name, move || match quiet {
+            Some(quiet) => run_alone(limit, QUIET.scope(quiet, property.checked(factory))),
+            None => property.check(factory, limit),
+        });
+        self.trials.push(trial);
+    }
+
+    fn excuse(&mut self, name: &str, capability: &str) {
+        self.record.excuse(name, capability);
+        self.skipped.push(format!("skip {name}: {capability}"));
+    }
+
+    /// A test that writes down how long it took.
+    pub(crate) fn trial(&self, name: String, check: impl FnOnce() -> Check + Send + 'static) -> Trial {
+        let record = Arc::clone(&self.record);
+        let run = {
+            let name = name.clone();
+            move || record.time(&name, check).map_err(Failed::from)
+        };
+        Trial::test(name, run)
     }
 
     /// Runs what the command line asks for and prints it as `cargo test` does.
+    ///
+    /// In a process that a property started as a member of a group, it is that member instead.
     #[must_use]
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
+        if let Some(ended) = self.members.serve() {
+            return ended;
+        }
         let mut arguments = Arguments::from_args();
-        // Properties wait more than they compute.
+        // Properties wait more than they compute; a server computes beside them.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        arguments.test_threads.get_or_insert(4 * cores);
+        let each = if self.grounds.is_empty() { 4 } else { 2 };
+        arguments.test_threads.get_or_insert(each * cores);
         if !arguments.list && !self.skipped.is_empty() {
             for line in &self.skipped {
                 println!("{line}");
             }
             println!("{} properties are excused", self.skipped.len());
         }
-        libtest_mimic::run(&arguments, self.trials).exit_code()
+        self.trials.append(&mut self.faults);
+        let is_whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
+        let conclusion = libtest_mimic::run(&arguments, self.trials);
+        self.grounds.iter().for_each(|ground| ground.stop());
+        faults::end(&self.server);
+        if is_whole && let Err(cause) = self.record.save() {
+            eprintln!("the times of the properties cannot be written: {cause}");
+        }
+        conclusion.exit_code()
     }
 }
 
 impl fmt::Debug for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.trials.iter().map(Trial::name);
+        let names = self.trials.iter().chain(&self.faults).map(Trial::name);
         f.debug_struct("Suite")
             .field("tests", &names.collect::<Vec<_>>())
             .field("skipped", &self.skipped)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

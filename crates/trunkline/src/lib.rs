@@ -27,7 +27,8 @@
 //! ```
 //!
 //! The vocabulary and the contracts come from `trunkline-core`, the bus from `trunkline-bus`; each
-//! optional crate is a feature: `macros`, `hybrid` and `sqlite`, all on by default.
+//! optional crate is a feature: `macros`, `hybrid` and `sqlite`, which are on by default, and `redis`,
+//! `kafka` and `rabbitmq`, which are not, because each brings the driver of a server.
 
 pub mod config;
 mod factory;
@@ -36,8 +37,8 @@ pub use config::Config;
 pub use factory::{Assembled, EventBusExt, Hybrid};
 pub use trunkline_bus::{
     Backoff, Channel, Consumer, ConsumerHandle, ConsumerMetrics, Context, EventBus,
-    EventBusBuilder, Handler, HandlerError, Incoming, IntoHandler, Jitter, Metrics, OnUnhandled,
-    Outcome, Plain, PublishMiddleware, RetryPolicy, plain,
+    EventBusBuilder, Handler, HandlerError, Incoming, IntoHandler, Jitter, Metrics, Observation,
+    OnUnhandled, Outcome, Plain, PublishMiddleware, RetryPolicy, plain,
 };
 pub use trunkline_core::*;
 #[cfg(feature = "macros")]
@@ -52,6 +53,24 @@ pub mod memory {
 #[cfg(feature = "hybrid")]
 pub mod hybrid {
     pub use trunkline_hybrid::*;
+}
+
+/// The broker over Redis Streams.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use trunkline_redis::*;
+}
+
+/// The broker over Apache Kafka.
+#[cfg(feature = "kafka")]
+pub mod kafka {
+    pub use trunkline_kafka::*;
+}
+
+/// The broker over RabbitMQ.
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq {
+    pub use trunkline_rabbitmq::*;
 }
 
 /// The SQL event stores.

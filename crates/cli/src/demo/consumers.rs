@@ -1,11 +1,11 @@
 //! The two groups and the broadcast subscriber of a run.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline::{
-    Consumer, ConsumerHandle, DeadLetterFilter, DomainEvent, ErrorKind, Event, EventBus, EventId,
-    Group, Handler, HandlerError, Result, StartAt, Typed,
+    BrokerAdmin, Consumer, ConsumerHandle, DeadLetterFilter, DomainEvent, ErrorKind, Event,
+    EventBus, EventId, Group, Handler, HandlerError, Result, RetryClass, StartAt, Typed,
 };
 
 use super::CONSUMERS;
@@ -150,12 +150,29 @@ impl Consumers {
         }
         let Some(admin) = bus.broker().admin() else { return troubles };
         for group in self.parties.iter().filter_map(|party| party.group.as_ref()) {
-            match admin.delete_group(group).await {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => troubles.push(format!("group {group} was not deleted: {error}")),
+            if let Err(error) = delete(admin, group, deadline).await {
+                troubles.push(format!("group {group} was not deleted: {error}"));
             }
         }
         troubles
+    }
+}
+
+/// Deletes a group. Its members have left, but a server may learn of that a little later, and it may
+/// be away for the moment.
+async fn delete(admin: &dyn BrokerAdmin, group: &Group, deadline: Duration) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let began = Instant::now();
+    loop {
+        let Err(error) = admin.delete_group(group).await else { return Ok(()) };
+        let passes = match error.kind() {
+            ErrorKind::NotFound => return Ok(()),
+            ErrorKind::Conflict => true,
+            _ => matches!(error.retry(), RetryClass::Transient | RetryClass::Ambiguous),
+        };
+        if !passes || began.elapsed() > deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }

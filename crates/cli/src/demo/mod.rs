@@ -1,17 +1,13 @@
 //! `trunkline demo`: events from publish to handler, and a ledger that proves what became of them.
 //!
-//! `input` reads events, `publish` sends them, `consumers` handle them and write into the `ledger`,
+//! `crate::input` reads events, `publish` sends them, `consumers` handle them and write into the `ledger`,
 //! `settle` waits, `readback` reads the store, and `report` and `page` say what happened.
 
-mod console;
 mod consumers;
-mod input;
-mod interrupt;
 mod kinds;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
-mod lines;
 mod page;
 mod publish;
 mod readback;
@@ -23,15 +19,13 @@ mod settle;
 mod stage;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trunkline::{Assembled, Error, ErrorKind, Position};
+use trunkline::{Assembled, Position};
 
-use self::console::Console;
 use self::consumers::Consumers;
-use self::input::Source;
-use self::interrupt::Interrupt;
 use self::page::page;
 use self::publish::{Sent, publish_all};
 use self::readback::Reader;
@@ -40,7 +34,11 @@ use self::settings::{Settings, Words};
 use self::settle::{Ending, settle};
 use self::stage::{Pace, Stage};
 use crate::arguments::DemoOptions;
+use crate::console::Console;
 use crate::exit::Exit;
+use crate::input::Source;
+use crate::interrupt::Interrupt;
+use crate::session::{block_on, refuse, refuse_start};
 use crate::terminal::{Chain, Paint, coloured, complain, write_out};
 
 /// Two groups and a broadcast subscriber.
@@ -48,11 +46,7 @@ const CONSUMERS: usize = 3;
 
 /// Runs the demo and prints what happened.
 pub(crate) fn run(options: &DemoOptions) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return refuse(Exit::Failed, &format!("cannot start the runtime: {error}")),
-    };
-    runtime.block_on(async {
+    block_on(async {
         let finished = match Box::pin(play(options)).await {
             Ok(report) => report,
             Err(exit) => return exit,
@@ -76,25 +70,10 @@ fn print(report: &Report, as_json: bool) -> Exit {
     write_out(&mut out.lock(), text.as_bytes(), report.exit())
 }
 
-/// Says why nothing can be done.
-fn refuse(exit: Exit, text: &str) -> Exit {
-    complain(&format!("error: {text}"));
-    exit
-}
-
-/// A wrong configuration is the person's to mend; everything else is a failure.
-fn refuse_start(error: &Error) -> Exit {
-    let exit = match error.kind() {
-        ErrorKind::Config | ErrorKind::Unsupported | ErrorKind::Invalid => Exit::Usage,
-        _ => Exit::Failed,
-    };
-    refuse(exit, &Chain(error).to_string())
-}
-
 async fn play(options: &DemoOptions) -> Result<Report, Exit> {
     let interrupt = Interrupt::listen()
         .map_err(|error| refuse(Exit::Failed, &format!("cannot listen for Ctrl-C: {error}")))?;
-    let source = Source::open(options.input.as_deref()).map_err(|e| refuse(Exit::Usage, &e))?;
+    let source = source(options.input.as_deref()).map_err(|e| refuse(Exit::Usage, &e))?;
     let settings = Settings::load(options.config.as_deref())?;
     let words = settings.broker();
     let assembled = Assembled::from_config(&settings.config).await;
@@ -105,7 +84,7 @@ async fn play(options: &DemoOptions) -> Result<Report, Exit> {
         only_route: words.only_route(),
         promise: settings.promise(),
         ledger: Arc::default(),
-        console: Arc::new(Console::new(source.name.clone(), source.total)),
+        console: Arc::new(Console::new(source.name.clone(), source.total, "settled")),
         interrupt,
         pace: Pace::new(options.rate),
     });
@@ -126,6 +105,15 @@ async fn play(options: &DemoOptions) -> Result<Report, Exit> {
     report
 }
 
+/// The file, standard input, or the built-in scenario.
+fn source(path: Option<&Path>) -> Result<Source, String> {
+    let Some(path) = path else {
+        let events = scenario::events().map_err(|error| Chain(&error).to_string())?;
+        return Ok(Source::made("the order-fulfilment scenario", events));
+    };
+    Source::open(path)
+}
+
 async fn perform(
     stage: &Arc<Stage>,
     source: Source,
@@ -133,7 +121,7 @@ async fn perform(
     words: Words,
     concurrency: u16,
 ) -> Result<Report, Exit> {
-    let typed = source.is_scenario();
+    let typed = source.is_made();
     let began_at = match stage.bus.store() {
         Some(store) => store.head().await.map_err(|error| refuse_start(&error))?,
         None => Position::START,
@@ -141,7 +129,8 @@ async fn perform(
     let consumers = Consumers::subscribe(&stage.bus, &stage.ledger, concurrency.into(), typed)
         .await
         .map_err(|error| refuse_start(&error))?;
-    let drawing = stage.console.draw(&stage.ledger);
+    let ledger = Arc::clone(&stage.ledger);
+    let drawing = stage.console.draw(move || ledger.settlements() / CONSUMERS as u64);
     let items = source.start(settings.config.bus.max_event_bytes);
     let items =
         items.map_err(|error| refuse(Exit::Failed, &format!("cannot start a thread: {error}")))?;

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use trunkline::{Attributes, Event, Priority, RetryClass, Route, Topic, partition_of};
 
-use super::input::Item;
 use super::kinds::{Kind, Kinds};
 use super::record::{Place, Record, Sequence};
 use super::settings::Promise;
 use super::stage::Stage;
+use crate::input::Item;
 use crate::terminal::Chain;
 
 /// Tasks that publish beside each other, each the events of keys of its own.
@@ -21,7 +21,9 @@ use crate::terminal::Chain;
 /// broker behind a network gains.
 const PUBLISHERS: u32 = 4;
 /// How long a publish is tried again that failed for a reason that may pass.
-const PATIENCE: Duration = Duration::from_secs(30);
+///
+/// A server that was killed needs up to a quarter of it to serve again.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The first wait before a publish is tried again; doubled up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use trunkline::{Codec, Event, EventStore, Position, ReadAll, ReadStream, Recorded, Result};
 
-use super::console::Console;
 use super::ledger::Ledger;
 use super::record::{Record, State};
 use super::scenario;
+use crate::console::Console;
 use crate::terminal::{Chain, harmless};
 
 /// Events read at a time: few, because each may be as large as an event may be.

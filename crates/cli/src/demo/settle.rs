@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline::Result;
+use trunkline::{Result, RetryClass};
 
 use super::consumers::Consumers;
 use super::stage::Stage;
 
 /// How long nothing may be settled before what is missing counts as lost: longer than the longest
 /// reconnect, or hand-over between members, that a broker makes.
-const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(60);
 /// The same once somebody has asked the program to stop.
 const STALL_INTERRUPTED: Duration = Duration::from_secs(3);
 /// How often dead letters and progress are looked at.
@@ -35,8 +35,10 @@ pub(super) async fn settle(stage: &Stage, consumers: &Consumers) -> Result<Endin
     let mut watch = Watch::new(stage);
     while stage.ledger.outstanding() > 0 {
         if consumers.given_up() > watch.given_up {
-            watch.given_up = consumers.given_up();
-            consumers.note_dead_letters(&stage.bus, &stage.ledger).await?;
+            let given_up = consumers.given_up();
+            if passing(consumers.note_dead_letters(&stage.bus, &stage.ledger).await)?.is_some() {
+                watch.given_up = given_up;
+            }
         }
         if !watch.look(stage, stage.ledger.settled()).await {
             return Ok(Ending::GivenUp);
@@ -52,7 +54,8 @@ pub(super) async fn settle(stage: &Stage, consumers: &Consumers) -> Result<Endin
         }
     }
     let settled = Instant::now();
-    while consumers.waiting(&stage.bus).await? > 0 {
+    // A broker that is away for the moment may hold a copy.
+    while passing(consumers.waiting(&stage.bus).await)?.is_none_or(|waiting| waiting > 0) {
         if !watch.look(stage, std::future::pending()).await {
             break;
         }
@@ -61,6 +64,17 @@ pub(super) async fn settle(stage: &Stage, consumers: &Consumers) -> Result<Endin
         consumers.note_dead_letters(&stage.bus, &stage.ledger).await?;
     }
     Ok(Ending::Settled(settled))
+}
+
+/// Takes an error that will pass for no answer yet.
+fn passing<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if matches!(error.retry(), RetryClass::Transient | RetryClass::Ambiguous) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Tells a run that is slow from one that stands still.

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use trunkline::hybrid::HybridBroker;
 use trunkline::{Attributes, EventBus, Route};
 
-use super::console::Console;
-use super::interrupt::Interrupt;
 use super::ledger::Ledger;
 use super::settings::Promise;
+use crate::console::Console;
+use crate::interrupt::Interrupt;
 
 /// What the parts of a run share.
 pub(super) struct Stage {

@@ -7,6 +7,11 @@ fn every_command_has_help_with_examples_and_exit_statuses() {
     for arguments in [
         &["--help"][..],
         &["demo", "--help"],
+        &["publish", "--help"],
+        &["subscribe", "--help"],
+        &["health", "--help"],
+        &["lag", "--help"],
+        &["metrics", "--help"],
         &["config", "--help"],
         &["config", "check", "--help"],
         &["completions", "--help"],

@@ -7,4 +7,7 @@ mod demo;
 mod help;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(unix)]
+mod servers;
 mod support;
+mod verbs;

@@ -92,7 +92,8 @@ async fn closing_under_publishers_is_told_to_each_of_them<B: Broker>(subject: Su
     for _ in 0..100 {
         member.event().await?;
     }
-    subject.broker.close(SOON).await?;
+    let broker = &subject.broker;
+    try_join3(broker.close(SOON), broker.close(SOON), broker.close(SOON)).await?;
     while let Some(ended) = publishers.join_next().await {
         ended.map_err(|cause| Failure::new(format!("a publisher stopped: {cause}")))??;
     }

@@ -1,11 +1,13 @@
 //! Several subscriptions that acknowledge all they get.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use trunkline_core::Event;
 
-use super::{PAUSE, SOON, Taker, ack, number};
+use super::{Taker, ack, number, patience, quiet};
 use crate::failure::{Check, Failure, ensure};
 
 /// What a member got: the event, and which member it was.
@@ -47,10 +49,11 @@ impl Crew {
 
     /// What the next one of them got.
     pub(crate) async fn next(&mut self) -> Result<Got, Failure> {
-        match timeout(SOON, self.got.recv()).await {
+        let limit = patience();
+        match timeout(limit, self.got.recv()).await {
             Ok(Some(got)) => got,
             Ok(None) => Err(Failure::new("every member has stopped")),
-            Err(_) => Err(Failure::new(format!("no member got anything within {SOON:?}"))),
+            Err(_) => Err(Failure::new(format!("no member got anything within {limit:?}"))),
         }
     }
 
@@ -66,9 +69,14 @@ impl Crew {
         Ok(taken)
     }
 
-    /// Fails when one of them gets anything within [`PAUSE`].
+    /// Fails when one of them gets anything within a moment.
     pub(crate) async fn nothing(&mut self) -> Check {
-        let Ok(Some(got)) = timeout(PAUSE, self.got.recv()).await else { return Ok(()) };
+        self.nothing_for(quiet()).await
+    }
+
+    /// Fails when one of them gets anything within `pause`.
+    pub(crate) async fn nothing_for(&mut self, pause: Duration) -> Check {
+        let Ok(Some(got)) = timeout(pause, self.got.recv()).await else { return Ok(()) };
         let (member, event) = got?;
         ensure!(false, "member {member} got number {}, and nothing should come", number(&event)?);
         Ok(())

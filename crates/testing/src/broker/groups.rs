@@ -3,7 +3,7 @@
 use trunkline_core::{Broker, ErrorKind, GroupSpec, Pattern};
 
 use super::{
-    BrokerProperty, Need, SOON, Subject, eventually, keyed, keyless, numbered, promise, spread,
+    BrokerProperty, SOON, Subject, eventually, keyed, keyless, numbered, promise, spread,
 };
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 
@@ -18,9 +18,8 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(a_group_with_members_cannot_be_deleted),
         promise!(a_deleted_group_gets_nothing_and_holds_nobody_up),
         promise!(deleting_a_group_that_is_not_there_says_so),
-        promise!(a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do)
-            .needs(&[Need::NoHistory]),
-        promise!(unroutable_events_leave_others_of_the_batch_alone).needs(&[Need::NoHistory]),
+        promise!(what_nobody_takes_is_kept_for_a_group_to_come_or_refused_with_what_to_do),
+        promise!(what_nobody_takes_leaves_others_of_the_batch_alone),
     ]
 }
 
@@ -138,12 +137,17 @@ async fn deleting_a_group_that_is_not_there_says_so<B: Broker>(subject: Subject<
     Ok(())
 }
 
-async fn a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do<B: Broker>(
+async fn what_nobody_takes_is_kept_for_a_group_to_come_or_refused_with_what_to_do<B: Broker>(
     subject: Subject<B>,
 ) -> Check {
+    let topic = subject.topic("a")?;
     let _elsewhere = subject.join("g", &subject.topic("elsewhere")?).await?;
-    let event = numbered(&subject.topic("a")?, None, 0)?;
+    let event = numbered(&topic, None, 0)?;
     let result = subject.broker.publish(&[event], &Default::default()).await;
+    if subject.expected.history {
+        result.into_result()?;
+        return subject.join("later", &topic).await?.expect([0]).await;
+    }
     let Some(error) = result.error(0) else {
         return Err(Failure::new("an event that nobody takes was accepted"));
     };
@@ -153,7 +157,7 @@ async fn a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do<B
     Ok(())
 }
 
-async fn unroutable_events_leave_others_of_the_batch_alone<B: Broker>(
+async fn what_nobody_takes_leaves_others_of_the_batch_alone<B: Broker>(
     subject: Subject<B>,
 ) -> Check {
     let (taken, untaken) = (subject.topic("taken")?, subject.topic("untaken")?);
@@ -162,7 +166,9 @@ async fn unroutable_events_leave_others_of_the_batch_alone<B: Broker>(
         [numbered(&taken, None, 0)?, numbered(&untaken, None, 1)?, numbered(&taken, None, 2)?];
     let result = subject.broker.publish(&batch, &Default::default()).await;
     let failed: Vec<_> = result.failures().map(|(place, error)| (place, error.kind())).collect();
-    ensure_eq!(failed, [(1, ErrorKind::Unroutable)], "what failed of the batch");
+    let refused = [(1, ErrorKind::Unroutable)];
+    let wanted = if subject.expected.history { &[][..] } else { &refused[..] };
+    ensure_eq!(failed, wanted, "what failed of the batch");
     member.expect_all([0, 2]).await?;
     member.nothing().await
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use futures_util::future::{try_join, try_join_all};
 use trunkline_core::{Broker, Order};
 
-use super::{BrokerProperty, Crew, SOON, Subject, ack, keyed, keyless, number, promise, spread};
-use super::Need;
+use super::{
+    BrokerProperty, Crew, Need, SOON, Subject, ack, keyed, keyless, number, promise, spread,
+};
 use crate::failure::{Check, ensure, ensure_eq};
 
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
@@ -14,6 +15,8 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(members_share_a_group_and_each_event_goes_to_one),
         promise!(a_member_that_joins_gets_work_soon),
         promise!(what_a_member_leaves_behind_goes_to_the_others),
+        promise!(members_share_the_partitions_evenly_within_five_seconds)
+            .needs(&[Need::Server]),
         promise!(members_without_order_share_one_key).needs(&[Need::SharedKeys]),
         promise!(concurrent_publishers_and_members_lose_and_double_nothing),
     ]
@@ -69,6 +72,34 @@ async fn what_a_member_leaves_behind_goes_to_the_others<B: Broker>(subject: Subj
     leaving.leave().await?;
     staying.expect_all((0..100).filter(|at| !kept.contains(at))).await?;
     staying.nothing().await
+}
+
+async fn members_share_the_partitions_evenly_within_five_seconds<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    const KEYS: u64 = 240;
+    let topic = subject.topic("a")?;
+    let mut crew = Crew::new([subject.join("g", &topic).await?]);
+    let mut rounds = 0;
+    for members in 2..=3 {
+        crew.add(subject.join("g", &topic).await?);
+        let begun = tokio::time::Instant::now();
+        loop {
+            subject.publish(&spread(&topic, KEYS, rounds * KEYS..(rounds + 1) * KEYS)?).await?;
+            rounds += 1;
+            let mut shares = vec![0; members];
+            for (member, _) in crew.take(240).await? {
+                shares[member] += 1;
+            }
+            // A partition more or less than the others, and keys that do not fall evenly.
+            if shares.iter().all(|share| *share >= 240 / (3 * members)) {
+                break;
+            }
+            let limit = SOON / 2;
+            ensure!(begun.elapsed() < limit, "after {limit:?} the members' shares are {shares:?}");
+        }
+    }
+    crew.nothing().await
 }
 
 async fn members_without_order_share_one_key<B: Broker>(subject: Subject<B>) -> Check {

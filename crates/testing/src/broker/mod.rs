@@ -13,14 +13,17 @@ mod delay;
 mod events;
 mod fidelity;
 mod full;
+mod garbage;
 mod groups;
 mod lanes;
+mod leaks;
 mod letters;
 mod limits;
 mod members;
 mod operations;
 mod options;
 mod order;
+mod overrides;
 mod property;
 mod redelivery;
 mod settle;
@@ -36,9 +39,12 @@ pub use property::{BrokerProperty, Need};
 pub use subject::Subject;
 
 pub(crate) use crew::Crew;
+pub(crate) use garbage::GARBAGE;
 pub(crate) use events::{keyed, keyless, number, numbered, spread};
 pub(crate) use property::promise;
-pub(crate) use taker::{PAUSE, SOON, Taker, ack, elapsed_between, eventually};
+pub(crate) use taker::{
+    PAUSE, QUIET, SOON, Taker, ack, elapsed_between, eventually, patience, quiet,
+};
 
 /// Every promise of brokers.
 #[must_use]
@@ -51,6 +57,8 @@ pub fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         topics::properties(),
         fidelity::properties(),
         limits::properties(),
+        overrides::properties(),
+        garbage::properties(),
         batch::properties(),
         order::properties(),
         settle::properties(),
@@ -61,6 +69,7 @@ pub fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         lanes::properties(),
         start::properties(),
         operations::properties(),
+        leaks::properties(),
         close::properties(),
     ]
     .into_iter()

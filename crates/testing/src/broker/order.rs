@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use trunkline_core::{Broker, Delivery, SubscribeOptions};
 
 use super::{
-    BrokerProperty, SOON, Subject, Taker, ack, eventually, keyed, number, promise, spread,
+    BrokerProperty, Subject, Taker, ack, eventually, keyed, number, patience, promise, spread,
 };
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 
@@ -83,21 +83,21 @@ async fn while_a_key_is_with_one_member_the_other_gets_nothing_of_it<B: Broker>(
     let mut one = subject.join("g", &topic).await?;
     let mut two = subject.join("g", &topic).await?;
     subject.publish(&keyed(&topic, "k", 0..4)?).await?;
-    let (first, other) = {
-        let (one_next, two_next) = (pin!(one.next()), pin!(two.next()));
-        match select(one_next, two_next).await {
-            Either::Left((first, _)) => (first?, 1),
-            Either::Right((first, _)) => (first?, 0),
-        }
-    };
-    let [holder, other] = if other == 1 { [&mut one, &mut two] } else { [&mut two, &mut one] };
-    other.nothing().await?;
-    ensure_eq!(number(first.event())?, 0, "the first number");
-    ack(first).await?;
-    let second = holder.next().await?;
-    ensure_eq!(number(second.event())?, 1, "the second number");
-    other.nothing().await?;
-    ack(second).await
+    // Which of them gets the key, and whether it moves between two events, is up to the broker.
+    for wanted in 0..4 {
+        let (delivery, other) = {
+            let (one_next, two_next) = (pin!(one.next()), pin!(two.next()));
+            match select(one_next, two_next).await {
+                Either::Left((delivery, _)) => (delivery?, 1),
+                Either::Right((delivery, _)) => (delivery?, 0),
+            }
+        };
+        ensure_eq!(number(delivery.event())?, wanted, "the next number");
+        let other = if other == 1 { &mut two } else { &mut one };
+        other.nothing().await?;
+        ack(delivery).await?;
+    }
+    Ok(())
 }
 
 /// Who holds which key, what was handled of it last, and what was wrong.
@@ -243,7 +243,7 @@ async fn ensure_ordered<B: Broker>(subject: Subject<B>, rounds: usize, count: u6
         ledger.ensure_clean()?;
         Ok(ledger.handled() >= count)
     };
-    eventually(SOON * 2, "every event is handled", all).await?;
+    eventually(2 * patience(), "every event is handled", all).await?;
     subject.settled("g").await?;
     members.shutdown().await;
     ensure_eq!(ledger.handled(), count, "the number of events handled");
@@ -269,5 +269,7 @@ async fn a_key_is_with_one_member_at_a_time_and_in_order<B: Broker>(subject: Sub
 }
 
 async fn order_holds_while_members_come_and_go<B: Broker>(subject: Subject<B>) -> Check {
-    ensure_ordered(subject, 5, 2_000).await
+    // A server takes its time to tell a group that it has changed.
+    let rounds = if subject.is_in_process() { 5 } else { 60 };
+    ensure_ordered(subject, rounds, 2_000).await
 }

@@ -23,8 +23,6 @@ pub struct BrokerProperty<B> {
 pub enum Need {
     /// The capability `history`.
     History,
-    /// The absence of `history`: a broker that keeps events for groups to come refuses no topic.
-    NoHistory,
     /// The capability `start_at_time`.
     StartAtTime,
     /// The capability `delay`.
@@ -45,6 +43,8 @@ pub enum Need {
     Exchange,
     /// The capability `headers`.
     Headers,
+    /// A server that other processes reach too, and that can be killed.
+    Server,
     /// A broker inside this process: values pass by pointer, and a group's buffer is the broker's.
     InProcess,
 }
@@ -55,7 +55,6 @@ impl Need {
     pub fn missing(self, capabilities: &Capabilities) -> Option<&'static str> {
         let (has, name) = match self {
             Self::History => (capabilities.history, "history"),
-            Self::NoHistory => (!capabilities.history, "no history"),
             Self::StartAtTime => (capabilities.start_at_time, "start_at_time"),
             Self::Delay => (capabilities.delay, "delay"),
             Self::PriorityLanes => (capabilities.priority_lanes, "priority_lanes"),
@@ -66,6 +65,7 @@ impl Need {
             Self::Partition => (capabilities.partition, "partition"),
             Self::Exchange => (capabilities.exchange, "exchange"),
             Self::Headers => (capabilities.headers, "headers"),
+            Self::Server => (capabilities.durability != Durability::Process, "server"),
             Self::InProcess => (capabilities.durability == Durability::Process, "in process"),
         };
         (!has).then_some(name)
@@ -147,7 +147,7 @@ mod tests {
         let mut capabilities = Capabilities::minimal("paper", Durability::Server);
         capabilities.delay = true;
         assert_eq!(Need::Delay.missing(&capabilities), None);
-        assert_eq!(Need::NoHistory.missing(&capabilities), None);
+        assert_eq!(Need::Server.missing(&capabilities), None);
         assert_eq!(Need::History.missing(&capabilities), Some("history"));
         assert_eq!(Need::InProcess.missing(&capabilities), Some("in process"));
     }

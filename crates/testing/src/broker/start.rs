@@ -115,7 +115,7 @@ async fn between_history_and_now_nothing_is_missed_or_doubled<B: Broker>(
     publish(&subject, &topic, 0..10).await?;
     let publishing = async {
         for number in 10..500 {
-            publish(&subject, &topic, number..number + 1).await?;
+            subject.publish(&keyed(&topic, "k", number..number + 1)?).await?;
             tokio::task::yield_now().await;
         }
         Check::Ok(())

@@ -4,26 +4,53 @@ use std::fmt;
 use std::sync::Arc;
 
 use trunkline_core::{
-    Broker, BrokerAdmin, Capabilities, DeadLetterFilter, Event, EventId, Group, GroupInfo,
+    Broker, BrokerAdmin, Capabilities, DeadLetterFilter, Durability, Event, EventId, Group, GroupInfo,
     GroupSpec, Pattern, PublishOptions, StoredDeadLetter, SubscribeOptions, Topic,
 };
 
-use super::{SOON, Taker, eventually};
+use super::{Taker, eventually, patience};
 use crate::failure::{Check, Failure, ensure};
+use crate::hooks::Hooks;
 
 /// A broker, its pinned capabilities, and a prefix that no other run shares.
 pub struct Subject<B> {
     pub(crate) broker: Arc<B>,
     pub(crate) expected: Capabilities,
+    pub(crate) hooks: Hooks,
     run: String,
+}
+
+impl<B> Clone for Subject<B> {
+    fn clone(&self) -> Self {
+        Self {
+            broker: Arc::clone(&self.broker),
+            expected: self.expected.clone(),
+            hooks: self.hooks.clone(),
+            run: self.run.clone(),
+        }
+    }
 }
 
 impl<B: Broker> Subject<B> {
     /// A subject whose broker must declare the capabilities `expected`.
     #[must_use]
     pub fn new(broker: B, expected: Capabilities) -> Self {
-        let run = format!("t-{}", EventId::generate());
-        Self { broker: Arc::new(broker), expected, run }
+        Self::of(Arc::new(broker), expected, Hooks::default())
+    }
+
+    pub(crate) fn of(broker: Arc<B>, expected: Capabilities, hooks: Hooks) -> Self {
+        Self { broker, expected, hooks, run: format!("t-{}", EventId::generate()) }
+    }
+
+    /// The same topics and groups as `other` has, over a broker of its own.
+    pub(crate) fn beside(mut self, other: &Self) -> Self {
+        self.run.clone_from(&other.run);
+        self
+    }
+
+    /// Whether the broker lives in this process: nothing of it takes the time of a network.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.expected.durability == Durability::Process
     }
 }
 
@@ -110,7 +137,7 @@ impl<B: Broker> Subject<B> {
             let info = self.info(group).await?;
             Ok(info.is_some_and(|info| info.lag == 0 && info.in_flight == 0))
         };
-        eventually(SOON, "the group has nothing left", empty).await
+        eventually(patience(), "the group has nothing left", empty).await
     }
 
     pub(crate) async fn letters(&self, group: &str) -> Result<Vec<StoredDeadLetter>, Failure> {
@@ -125,7 +152,7 @@ impl<B: Broker> Subject<B> {
         count: usize,
     ) -> Result<Vec<StoredDeadLetter>, Failure> {
         let there = || async { Ok(self.letters(group).await?.len() >= count) };
-        eventually(SOON, "the dead letters are there", there).await?;
+        eventually(patience(), "the dead letters are there", there).await?;
         let letters = self.letters(group).await?;
         ensure!(letters.len() == count, "{} dead letters where {count} are right", letters.len());
         Ok(letters)

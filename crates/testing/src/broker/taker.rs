@@ -13,8 +13,23 @@ use crate::failure::{Check, Failure, ensure, ensure_eq};
 /// How long what must happen may take: far more than any broker needs.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// How long what must not happen is looked for.
+/// A moment that is long for a broker in this process.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
+
+tokio::task_local! {
+    /// How long what must not happen is looked for where [`PAUSE`] is too short for it: on a server.
+    pub(crate) static QUIET: Duration;
+}
+
+/// How long the next delivery may take: a server may have to notice first that another member is gone.
+pub(crate) fn patience() -> Duration {
+    if QUIET.try_with(|_| ()).is_ok() { 3 * SOON } else { SOON }
+}
+
+/// How long what must not happen is looked for.
+pub(crate) fn quiet() -> Duration {
+    QUIET.try_with(|quiet| *quiet).unwrap_or(PAUSE)
+}
 
 /// Waits until `holds` answers true.
 pub(crate) async fn eventually<Fut>(
@@ -56,11 +71,12 @@ impl Taker {
 
     /// The next delivery; that it does not come soon is a failure.
     pub(crate) async fn next(&mut self) -> Result<Delivery, Failure> {
-        match timeout(SOON, self.0.next()).await {
+        let limit = patience();
+        match timeout(limit, self.0.next()).await {
             Ok(Ok(Some(delivery))) => Ok(delivery),
             Ok(Ok(None)) => Err(Failure::new("the subscription has ended")),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Failure::new(format!("no delivery came within {SOON:?}"))),
+            Err(_) => Err(Failure::new(format!("no delivery came within {limit:?}"))),
         }
     }
 
@@ -116,9 +132,18 @@ impl Taker {
         Ok(())
     }
 
-    /// Fails when anything comes within [`PAUSE`].
+    /// Takes and acknowledges whatever still comes, until nothing has come for a moment.
+    pub(crate) async fn drain(&mut self) -> Check {
+        while let Ok(next) = timeout(quiet(), self.0.next()).await {
+            let Some(delivery) = next? else { break };
+            ack(delivery).await?;
+        }
+        Ok(())
+    }
+
+    /// Fails when anything comes within a moment.
     pub(crate) async fn nothing(&mut self) -> Check {
-        self.nothing_for(PAUSE).await
+        self.nothing_for(quiet()).await
     }
 
     /// Fails when anything comes within `pause`.

@@ -2,8 +2,8 @@
 
 use trunkline_core::{Broker, Pattern, SubscribeOptions};
 
-use super::{BrokerProperty, Subject, ack, number, numbered, promise};
-use crate::failure::{Check, ensure, ensure_eq};
+use super::{BrokerProperty, SOON, Subject, ack, eventually, number, numbered, promise};
+use crate::failure::{Check, ensure_eq};
 
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
@@ -114,8 +114,9 @@ async fn admin_lists_a_topic_that_holds_events<B: Broker>(subject: Subject<B>) -
     let topic = subject.topic("a")?;
     subject.declare("g", &topic).await?;
     subject.publish_one(&numbered(&topic, None, 0)?).await?;
-    let topics = subject.admin()?.topics().await?;
-    let found = topics.iter().find(|info| info.name == topic);
-    ensure!(found.is_some_and(|info| info.events > 0), "{topic} is listed as {found:?}");
-    Ok(())
+    let listed = || async {
+        let topics = subject.admin()?.topics().await?;
+        Ok(topics.iter().any(|info| info.name == topic && info.events > 0))
+    };
+    eventually(SOON, "the topic is listed with its event", listed).await
 }

@@ -10,7 +10,7 @@ use trunkline_core::{
 };
 
 use super::stage::{Log, Step, log, publish, step};
-use crate::broker::{BrokerProperty, Need, SOON, Subject, eventually, promise};
+use crate::broker::{BrokerProperty, GARBAGE, Need, SOON, Subject, eventually, promise};
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 
 const NEEDS: &[Need] = &[Need::DeadLetters];
@@ -18,6 +18,8 @@ const NEEDS: &[Need] = &[Need::DeadLetters];
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
         promise!(data_that_does_not_decode_is_kept_raw_and_the_consumer_goes_on).needs(NEEDS),
+        promise!(what_is_no_event_is_kept_raw_and_the_consumer_goes_on)
+            .needs(&[Need::DeadLetters, Need::Server]),
         promise!(a_version_that_nobody_takes_is_kept_raw_and_the_consumer_goes_on).needs(NEEDS),
         promise!(a_handler_takes_the_versions_it_says).needs(NEEDS),
         promise!(a_type_that_nobody_takes_is_acknowledged_and_counted).needs(NEEDS),
@@ -77,6 +79,24 @@ async fn data_that_does_not_decode_is_kept_raw_and_the_consumer_goes_on<B: Broke
     let broken = Data::json(&b"{\"number\": 1, \xff\xfe broken"[..]);
     let odd = |topic| Event::from_data("Step", topic, broken).key("k").build();
     ensure_kept_raw(subject, odd, FailureCause::Undecodable).await
+}
+
+async fn what_is_no_event_is_kept_raw_and_the_consumer_goes_on<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let topic = subject.topic("a")?;
+    let (bus, (log, mut seen)) = (subject.bus().await?, log());
+    subscribe_steps(&subject, &bus, &topic, log).await?;
+    publish(&bus, &[step(&topic, Some("k"), 1)?]).await?;
+    subject.hooks.write_raw(&topic, GARBAGE).await?;
+    publish(&bus, &[step(&topic, Some("k"), 2)?]).await?;
+    ensure_eq!(seen.take(2).await?, [1, 2], "the steps handled");
+    let kept = subject.wait_for_letters("g", 1).await?.remove(0);
+    ensure_eq!(kept.letter.cause, FailureCause::Undecodable, "the cause");
+    ensure_eq!(kept.event.data()?.as_slice(), GARBAGE, "the raw bytes");
+    ensure!(!kept.letter.error_text.is_empty(), "the dead letter does not say why");
+    subject.settled("g").await?;
+    seen.nothing().await
 }
 
 async fn a_version_that_nobody_takes_is_kept_raw_and_the_consumer_goes_on<B: Broker>(

@@ -208,14 +208,16 @@ async fn a_channel_that_needs_what_the_broker_lacks_fails_at_the_start<B: Broker
 }
 
 async fn with_lanes_more_urgent_events_are_handled_first<B: Broker>(subject: Subject<B>) -> Check {
+    const LOW: u64 = 100;
+    const COUNT: usize = 110;
     let topic = subject.topic("a")?;
     let mut urgent = channel(&subject, "a")?;
     urgent.lanes = true;
     urgent.consumers = vec![subject.group("g")?];
     let bus = subject.builder().channel(urgent).start().await?;
     let mut batch = Vec::new();
-    for number in 0..8 {
-        let priority = if number % 2 == 0 { Priority::Low } else { Priority::Critical };
+    for number in 0..COUNT as u64 {
+        let priority = if number < LOW { Priority::Low } else { Priority::Critical };
         // Keys of their own: what waits behind its key does not overtake another.
         let key = format!("key-{number}");
         batch.push(step(&topic, Some(&key), number)?.amend(|attributes| {
@@ -225,11 +227,14 @@ async fn with_lanes_more_urgent_events_are_handled_first<B: Broker>(subject: Sub
     }
     publish(&bus, &batch).await?;
     let (log, mut seen) = log();
-    let consumer = subject.consumer("g", &topic)?.on(move |step: Typed<Step>| {
+    let consumer = subject.consumer("g", &topic)?.prefetch(4).on(move |step: Typed<Step>| {
         log.note(step.number);
         async {}
     });
     bus.subscribe(consumer).await?;
-    ensure_eq!(seen.take(8).await?, [1, 3, 5, 7, 0, 2, 4, 6], "the runs");
+    let ran = seen.take(COUNT).await?;
+    let last_urgent = ran.iter().rposition(|number| *number >= LOW).unwrap_or(COUNT);
+    // Which of two events comes first that wait in different places of a server is nobody's promise.
+    ensure!(last_urgent < COUNT / 2, "the critical ones were through after {last_urgent} events");
     Ok(())
 }

@@ -12,7 +12,7 @@ mod letters;
 mod order;
 mod pressure;
 mod publish;
-mod stage;
+pub(crate) mod stage;
 
 use trunkline_core::Broker;
 

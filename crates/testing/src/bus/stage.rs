@@ -15,7 +15,7 @@ use trunkline_core::{
     Result, SubscribeOptions, Subscription, Topic,
 };
 
-use crate::broker::{PAUSE, SOON, Subject};
+use crate::broker::{Subject, patience, quiet};
 use crate::failure::{Check, Failure, ensure};
 
 /// The payload of most properties.
@@ -140,10 +140,11 @@ pub(crate) fn log<T>() -> (Log<T>, Seen<T>) {
 impl<T: std::fmt::Debug> Seen<T> {
     /// The next entry; that it does not come soon is a failure.
     pub(crate) async fn next(&mut self) -> Result<T, Failure> {
-        match timeout(SOON, self.0.recv()).await {
+        let limit = patience();
+        match timeout(limit, self.0.recv()).await {
             Ok(Some(entry)) => Ok(entry),
             Ok(None) => Err(Failure::new("every handler is gone")),
-            Err(_) => Err(Failure::new(format!("no handler ran within {SOON:?}"))),
+            Err(_) => Err(Failure::new(format!("no handler ran within {limit:?}"))),
         }
     }
 
@@ -159,9 +160,9 @@ impl<T: std::fmt::Debug> Seen<T> {
         Ok(taken)
     }
 
-    /// Fails when anything is written within [`PAUSE`].
+    /// Fails when anything is written within a moment.
     pub(crate) async fn nothing(&mut self) -> Check {
-        if let Ok(Some(entry)) = timeout(PAUSE, self.0.recv()).await {
+        if let Ok(Some(entry)) = timeout(quiet(), self.0.recv()).await {
             ensure!(false, "a handler wrote {entry:?}, and none should run");
         }
         Ok(())

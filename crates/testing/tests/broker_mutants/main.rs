@@ -52,8 +52,8 @@ macro_rules! mutants {
 
 mutants! {
     finds_a_broker_that_accepts_what_nobody_takes: AcceptsWhatNobodyTakes by [
-        "a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do",
-        "unroutable_events_leave_others_of_the_batch_alone",
+        "what_nobody_takes_is_kept_for_a_group_to_come_or_refused_with_what_to_do",
+        "what_nobody_takes_leaves_others_of_the_batch_alone",
     ];
     finds_a_broker_that_accepts_what_is_too_large: AcceptsWhatIsTooLarge by [
         "data_above_the_limit_is_too_large_and_goes_nowhere",
@@ -83,7 +83,7 @@ mutants! {
     ];
     finds_a_broker_that_fails_a_batch_as_a_whole: AbortsTheWholeBatch by [
         "one_bad_event_of_a_batch_fails_alone",
-        "unroutable_events_leave_others_of_the_batch_alone",
+        "what_nobody_takes_leaves_others_of_the_batch_alone",
     ];
     finds_a_broker_that_tells_groups_of_broadcasts: TellsGroupsOfBroadcasts by [
         "broadcast_only_reaches_subscribers_and_no_group",

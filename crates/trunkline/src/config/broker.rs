@@ -1,10 +1,17 @@
 //! `[broker]`: what moves the events.
 
 use super::describe::Page;
+use super::kafka::KafkaConfig;
+use super::rabbitmq::RabbitMqConfig;
 use super::read::{Choice, Section};
+use super::redis::RedisConfig;
 
 /// `[broker]`: what moves the events.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a program has one, and a box would be in every match"
+)]
 #[non_exhaustive]
 pub enum BrokerConfig {
     /// One broker takes every event.
@@ -19,6 +26,12 @@ pub enum BrokerConfig {
 pub enum BackendConfig {
     /// `type = "memory"`: events stay in this process.
     Memory(MemoryConfig),
+    /// `type = "redis"`: events travel over Redis Streams.
+    Redis(RedisConfig),
+    /// `type = "kafka"`: events travel over Apache Kafka.
+    Kafka(KafkaConfig),
+    /// `type = "rabbitmq"`: events travel over RabbitMQ.
+    RabbitMq(RabbitMqConfig),
 }
 
 /// `type = "memory"`: the settings of a broker within this process.
@@ -58,37 +71,67 @@ impl Default for BrokerConfig {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Memory,
     Hybrid,
+    Backend(BackendKind),
 }
 
-/// The words of `broker.type`; what has no kind is a backend that this version lacks.
+#[derive(Clone, Copy)]
+enum BackendKind {
+    Memory,
+    Redis,
+    Kafka,
+    RabbitMq,
+}
+
+/// The words of `broker.type`.
 const KINDS: [Choice<Kind>; 5] = [
-    ("memory", Some(Kind::Memory)),
-    ("redis", None),
-    ("kafka", None),
-    ("rabbitmq", None),
+    ("memory", Some(Kind::Backend(BackendKind::Memory))),
+    ("redis", Some(Kind::Backend(BackendKind::Redis))),
+    ("kafka", Some(Kind::Backend(BackendKind::Kafka))),
+    ("rabbitmq", Some(Kind::Backend(BackendKind::RabbitMq))),
     ("hybrid", Some(Kind::Hybrid)),
 ];
 
-/// The words for one side of a hybrid: those of a broker, less the hybrid itself.
-const SIDES: &[Choice<Kind>] = KINDS.split_at(4).0;
+/// The words for the remote side of a hybrid: those of a broker, less the hybrid itself.
+const REMOTE: [Choice<BackendKind>; 4] = [
+    ("memory", Some(BackendKind::Memory)),
+    ("redis", Some(BackendKind::Redis)),
+    ("kafka", Some(BackendKind::Kafka)),
+    ("rabbitmq", Some(BackendKind::RabbitMq)),
+];
+
+/// The words for the local side, which lives in this process.
+const LOCAL: [Choice<BackendKind>; 1] = [("memory", Some(BackendKind::Memory))];
 
 const WHAT: &str = "broker type";
+
+/// What is most likely written beside `type = "hybrid"` and belongs to one of its brokers.
+const OF_A_SIDE: &[&str] =
+    &["url", "prefix", "connect_timeout_ms", "history", "buffer_size", "properties", "exchange"];
 
 impl BrokerConfig {
     /// The broker; nothing when its type is wrong, so that nothing is inferred from it.
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
         let Some(item) = section.get("type") else {
-            section.missing("type", "say what takes the events: `memory` or `hybrid`");
+            let kinds = "`memory`, `redis`, `kafka`, `rabbitmq` or `hybrid`";
+            section.missing("type", &format!("say what takes the events: {kinds}"));
             return None;
         };
         match item.choice(WHAT, &KINDS)? {
-            Kind::Memory => {
+            Kind::Hybrid => HybridConfig::read(section).map(Self::Hybrid),
+            Kind::Backend(kind) => {
                 section.foreign(&["local", "remote"], "belongs to `type = \"hybrid\"`");
-                Some(Self::Single(BackendConfig::Memory(MemoryConfig::read(section))))
+                Some(Self::Single(BackendConfig::read_as(kind, section)))
             }
-            Kind::Hybrid => Some(Self::Hybrid(HybridConfig::read(section))),
+        }
+    }
+
+    /// The broker that reaches other processes: the only one, or the remote side of a hybrid.
+    #[must_use]
+    pub fn outer(&self) -> &BackendConfig {
+        match self {
+            Self::Single(backend) => backend,
+            Self::Hybrid(hybrid) => &hybrid.remote,
         }
     }
 
@@ -106,12 +149,13 @@ impl BrokerConfig {
 }
 
 impl HybridConfig {
-    fn read(mut section: Section<'_>) -> Self {
+    fn read(mut section: Section<'_>) -> Option<Self> {
         section.foreign(
-            &["url", "history", "buffer_size"],
+            OF_A_SIDE,
             "belongs to one of the two brokers: write it in `[broker.local]` or `[broker.remote]`",
         );
-        let local = section.section("local").and_then(BackendConfig::read);
+        let local =
+            section.get("local").map(|item| item.section().and_then(BackendConfig::read_local));
         let remote = match section.get("remote") {
             Some(item) => item.section().and_then(BackendConfig::read_remote),
             None => {
@@ -120,39 +164,73 @@ impl HybridConfig {
             }
         };
         section.finish();
-        // Where a side is wrong a problem is noted, and the whole configuration is refused.
-        Self { local: local.unwrap_or_default(), remote: remote.unwrap_or_default() }
+        Some(Self {
+            local: local.unwrap_or_else(|| Some(BackendConfig::default()))?,
+            remote: remote?,
+        })
     }
 }
 
 impl BackendConfig {
-    /// The remote broker says its type: one in memory is seldom what is meant.
-    fn read_remote(mut section: Section<'_>) -> Option<Self> {
-        if section.get("type").is_none() {
-            section.missing("type", "say what the remote broker is, such as `memory`");
-            return None;
-        }
-        Self::read(section)
+    /// Whether events stay in this process.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
     }
 
-    fn read(mut section: Section<'_>) -> Option<Self> {
-        if let Some(item) = section.get("type") {
-            if item.is_text("hybrid") {
-                item.wrong("a hybrid within a hybrid is not possible");
+    /// The local broker is in memory, and need not say so.
+    fn read_local(mut section: Section<'_>) -> Option<Self> {
+        let kind = match section.get("type") {
+            Some(item) if KINDS.iter().skip(1).any(|(word, _)| item.is_text(word)) => {
+                item.wrong("the local broker of a hybrid lives in this process: write `memory`");
                 return None;
             }
-            item.choice(WHAT, SIDES)?;
+            Some(item) => item.choice(WHAT, &LOCAL)?,
+            None => BackendKind::Memory,
+        };
+        Some(Self::read_side(kind, section))
+    }
+
+    /// The remote broker says its type: one in memory is seldom what is meant.
+    fn read_remote(mut section: Section<'_>) -> Option<Self> {
+        let Some(item) = section.get("type") else {
+            let kinds = "`redis`, `kafka`, `rabbitmq` or `memory`";
+            section.missing("type", &format!("say what the remote broker is: {kinds}"));
+            return None;
+        };
+        if item.is_text("hybrid") {
+            item.wrong("a hybrid within a hybrid is not possible");
+            return None;
         }
+        Some(Self::read_side(item.choice(WHAT, &REMOTE)?, section))
+    }
+
+    fn read_side(kind: BackendKind, mut section: Section<'_>) -> Self {
         section.foreign(&["local", "remote"], "belongs to a hybrid in `[broker]`");
-        Some(Self::Memory(MemoryConfig::read(section)))
+        Self::read_as(kind, section)
+    }
+
+    fn read_as(kind: BackendKind, mut section: Section<'_>) -> Self {
+        if !matches!(kind, BackendKind::Memory) {
+            let why = "belongs to `type = \"memory\"`";
+            section.foreign(&["history", "buffer_size"], why);
+        }
+        match kind {
+            BackendKind::Memory => Self::Memory(MemoryConfig::read(section)),
+            BackendKind::Redis => Self::Redis(RedisConfig::read(section)),
+            BackendKind::Kafka => Self::Kafka(KafkaConfig::read(section)),
+            BackendKind::RabbitMq => Self::RabbitMq(RabbitMqConfig::read(section)),
+        }
     }
 
     fn describe(&self, header: &str, page: &mut Page) {
-        let Self::Memory(memory) = self;
         page.header(header);
-        page.set("type", "memory");
-        page.number("history", memory.history);
-        page.number_or_note("buffer_size", memory.buffer_size, "the broker's default");
+        match self {
+            Self::Memory(memory) => memory.describe(page),
+            Self::Redis(redis) => redis.describe(page),
+            Self::Kafka(kafka) => kafka.describe(page),
+            Self::RabbitMq(rabbitmq) => rabbitmq.describe(page),
+        }
     }
 }
 
@@ -165,5 +243,11 @@ impl MemoryConfig {
         };
         section.finish();
         memory
+    }
+
+    fn describe(&self, page: &mut Page) {
+        page.set("type", "memory");
+        page.number("history", self.history);
+        page.number_or_note("buffer_size", self.buffer_size, "the broker's default");
     }
 }

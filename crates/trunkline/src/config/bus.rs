@@ -15,8 +15,9 @@ pub struct BusConfig {
     pub source: Option<String>,
     /// The longest data of an event, in bytes; a longer one is `TooLarge` before any I/O.
     pub max_event_bytes: usize,
-    /// How long a publish waits for room in a full buffer before it is `Full`.
-    pub publish_timeout: Duration,
+    /// How long a publish waits for room in a full buffer, or for the server's answer; absent, as long
+    /// as the broker has it, because servers take longer to come back than a buffer to empty.
+    pub publish_timeout: Option<Duration>,
     /// How long a close waits for running handlers and their acknowledgements.
     pub close_timeout: Duration,
 }
@@ -29,9 +30,7 @@ impl Default for BusConfig {
             // The largest event that every broker carries without a change to its server: the whole
             // of trunkline has this limit.
             max_event_bytes: 4 << 20,
-            // Longer than a garbage-collecting or swapping consumer stalls, shorter than a client's
-            // usual 10 s limit.
-            publish_timeout: Duration::from_secs(5),
+            publish_timeout: None,
             // Orchestrators kill 30 s after they ask: 5 s are left for the rest of the process.
             close_timeout: Duration::from_secs(25),
         }
@@ -45,7 +44,7 @@ impl BusConfig {
             enabled: section.boolean("enabled").unwrap_or(usual.enabled),
             source: section.text("source").map(str::to_owned),
             max_event_bytes: section.number("max_event_bytes", 1).unwrap_or(usual.max_event_bytes),
-            publish_timeout: section.millis("publish_timeout_ms").unwrap_or(usual.publish_timeout),
+            publish_timeout: section.millis("publish_timeout_ms"),
             close_timeout: section.millis("close_timeout_ms").unwrap_or(usual.close_timeout),
         };
         section.finish();
@@ -57,7 +56,7 @@ impl BusConfig {
         page.set("enabled", self.enabled);
         page.set_or_note("source", self.source.clone(), "each event's own");
         page.number("max_event_bytes", self.max_event_bytes);
-        page.millis("publish_timeout_ms", self.publish_timeout);
+        page.millis_or_note("publish_timeout_ms", self.publish_timeout, "the broker's default");
         page.millis("close_timeout_ms", self.close_timeout);
     }
 }

@@ -97,9 +97,9 @@ fn push<'t>(table: &'t mut Table, key: &str, value: Value, at: &Location) -> &'t
     &mut table.entries[at]
 }
 
-/// Finds a key by its name in a variable, where case is lost and `-` cannot stand.
+/// Finds a key by its name in a variable, where case is lost and neither `-` nor `.` can stand.
 fn position(table: &Table, word: &str) -> Option<usize> {
     let exact = table.entries.iter().position(|entry| entry.key == word);
-    let spelled = |entry: &Entry| entry.key.to_lowercase().replace('-', "_") == word;
+    let spelled = |entry: &Entry| entry.key.to_lowercase().replace(['-', '.'], "_") == word;
     exact.or_else(|| table.entries.iter().position(spelled))
 }

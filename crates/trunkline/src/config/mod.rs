@@ -29,11 +29,16 @@ mod bus;
 mod channel;
 mod describe;
 mod env;
+mod kafka;
 mod nearest;
 mod problem;
+mod property;
+mod rabbitmq;
 mod read;
+mod redis;
 mod retry;
 mod routing;
+mod server;
 mod store;
 mod tree;
 mod url;
@@ -41,14 +46,19 @@ mod url;
 use std::ffi::OsString;
 use std::path::Path;
 
-use trunkline_core::{Result, Topic};
+use trunkline_core::{PartitionRules, Result, Topic};
 
 pub use broker::{BackendConfig, BrokerConfig, HybridConfig, MemoryConfig};
 pub use bus::BusConfig;
 pub use channel::{ChannelConfig, OnFailure};
+pub use kafka::KafkaConfig;
 pub use problem::{Location, Problem};
+pub use property::{Properties, PropertyValue};
+pub use rabbitmq::{ExchangeType, QueueType, RabbitMqConfig};
+pub use redis::RedisConfig;
 pub use retry::RetryConfig;
 pub use routing::{OnNoLocalSubscriber, OnRemoteDown, RoutingConfig, RuleConfig};
+pub use server::ServerConfig;
 pub use store::{RetentionConfig, SqliteConfig, StoreConfig};
 pub use trunkline_bus::{Backoff, OnUnhandled};
 pub use url::Url;
@@ -187,6 +197,16 @@ impl Config {
     #[must_use]
     pub fn channel_of(&self, topic: &Topic) -> Option<&ChannelConfig> {
         self.channels.iter().find(|channel| channel.takes(topic))
+    }
+
+    /// Into how many partitions topics are divided, as the channels say in file order.
+    #[must_use]
+    pub fn partition_rules(&self) -> PartitionRules {
+        let mut rules = PartitionRules::default();
+        for channel in &self.channels {
+            rules.add(channel.topics.iter().cloned(), channel.partitions);
+        }
+        rules
     }
 
     /// The configuration in effect as TOML, with every default written out and passwords hidden.

@@ -148,6 +148,10 @@ pub(super) trait Number: TryFrom<i128> {
     const MOST: i128;
 }
 
+impl Number for u16 {
+    const MOST: i128 = Self::MAX as i128;
+}
+
 impl Number for u32 {
     const MOST: i128 = Self::MAX as i128;
 }
@@ -233,6 +237,11 @@ impl<'t> Item<'t> {
         Some(text)
     }
 
+    /// Whether the value came from the environment.
+    pub(super) fn is_variable(&self) -> bool {
+        matches!(self.node.at, Location::Variable { .. })
+    }
+
     /// Whether the value is this very text.
     pub(super) fn is_text(&self, word: &str) -> bool {
         matches!(&self.node.value, Value::Text(text) if text == word)
@@ -272,6 +281,11 @@ impl<'t> Item<'t> {
         // redaction, and no name, pattern or word of ours may hold either.
         let parsed = redacted(self.text()?).parse();
         parsed.map_err(|error: T::Err| self.wrong(error.to_string())).ok()
+    }
+
+    /// The key itself, where people choose it, as a value with a grammar of its own.
+    pub(super) fn parse_key<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
+        self.key.parse().map_err(|error: T::Err| self.wrong(error.to_string())).ok()
     }
 
     pub(super) fn url(&self, schemes: &[&'static str]) -> Option<Url> {

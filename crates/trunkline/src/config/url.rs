@@ -5,7 +5,7 @@ use std::fmt;
 use trunkline_core::{Error, ErrorKind, Result};
 
 /// What stands in the place of a secret.
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// The address of a server or file, which may hold a password.
 ///
@@ -38,6 +38,12 @@ impl Url {
         }
         let rule = "a URL is a scheme, `://` and an address without blanks";
         Err(Error::new(ErrorKind::Invalid, "url", rule))
+    }
+
+    /// Stands for a URL that is missing or wrong: a problem is noted then, and the whole configuration
+    /// refused.
+    pub(super) const fn missing() -> Self {
+        Self(String::new())
     }
 
     /// What stands before the first colon, such as `sqlite`.
@@ -91,20 +97,24 @@ pub(super) fn redacted(text: &str) -> String {
 
 /// Hides the values of query parameters whose names speak of a secret.
 fn redacted_query(text: &str) -> String {
-    const SECRET: &[&str] = &["pass", "pwd", "secret", "token", "key", "credential"];
     let Some((path, query)) = text.split_once('?') else {
         return text.to_owned();
     };
     let parameters: Vec<_> = query
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
-            Some((name, _)) if SECRET.iter().any(|word| name.to_lowercase().contains(word)) => {
-                format!("{name}={HIDDEN}")
-            }
+            Some((name, _)) if is_secret(name) => format!("{name}={HIDDEN}"),
             _ => parameter.to_owned(),
         })
         .collect();
     format!("{path}?{}", parameters.join("&"))
+}
+
+/// Whether the value of a setting of this name is not for everybody's eyes.
+pub(super) fn is_secret(name: &str) -> bool {
+    const SECRET: &[&str] = &["pass", "pwd", "secret", "token", "key", "credential"];
+    let name = name.to_lowercase();
+    SECRET.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]

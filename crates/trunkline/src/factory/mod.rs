@@ -6,6 +6,24 @@ mod hybrid_part;
 #[cfg(not(feature = "hybrid"))]
 #[path = "without_hybrid.rs"]
 mod hybrid_part;
+#[cfg(feature = "kafka")]
+#[path = "kafka.rs"]
+mod kafka_part;
+#[cfg(not(feature = "kafka"))]
+#[path = "without_kafka.rs"]
+mod kafka_part;
+#[cfg(feature = "rabbitmq")]
+#[path = "rabbitmq.rs"]
+mod rabbitmq_part;
+#[cfg(not(feature = "rabbitmq"))]
+#[path = "without_rabbitmq.rs"]
+mod rabbitmq_part;
+#[cfg(feature = "redis")]
+#[path = "redis.rs"]
+mod redis_part;
+#[cfg(not(feature = "redis"))]
+#[path = "without_redis.rs"]
+mod redis_part;
 #[cfg(feature = "sqlite")]
 #[path = "sqlite.rs"]
 mod sqlite_part;
@@ -83,16 +101,18 @@ impl Assembled {
             return Err(Error::new(ErrorKind::Config, "start", message));
         }
         let (broker, hybrid): (Arc<dyn Broker>, _) = match &config.broker {
-            BrokerConfig::Single(backend) => (single(backend, config), None),
+            BrokerConfig::Single(backend) => (single(backend, config).await?, None),
             BrokerConfig::Hybrid(sides) => {
-                let (local, remote) = (single(&sides.local, config), single(&sides.remote, config));
+                let local = single(&sides.local, config).await?;
+                let remote = single(&sides.remote, config).await?;
                 let hybrid = hybrid_part::hybrid(local, remote, &config.routing)?;
                 (hybrid_part::broker(&hybrid), Some(hybrid))
             }
         };
-        let mut builder = EventBus::builder(broker)
-            .max_event_bytes(config.bus.max_event_bytes)
-            .publish_timeout(config.bus.publish_timeout);
+        let mut builder = EventBus::builder(broker).max_event_bytes(config.bus.max_event_bytes);
+        if let Some(timeout) = config.bus.publish_timeout {
+            builder = builder.publish_timeout(timeout);
+        }
         if let Some(source) = &config.bus.source {
             builder = builder.source(source.as_str());
         }
@@ -100,25 +120,32 @@ impl Assembled {
             builder = builder.store(store);
         }
         for channel in &config.channels {
-            builder = builder.channel(bus_channel(channel));
+            builder = builder.channel(bus_channel(channel, &config.broker));
         }
         Ok(Self { bus: builder.start().await?, hybrid })
     }
 }
 
-fn single(backend: &BackendConfig, config: &Config) -> Arc<dyn Broker> {
+async fn single(backend: &BackendConfig, config: &Config) -> Result<Arc<dyn Broker>> {
     match backend {
-        BackendConfig::Memory(memory) => {
-            let mut settings = MemoryConfig::default()
-                .with_history(memory.history)
-                .with_publish_timeout(config.bus.publish_timeout)
-                .with_max_event_bytes(config.bus.max_event_bytes);
-            if let Some(buffer) = memory.buffer_size {
-                settings = settings.with_buffer(buffer);
-            }
-            Arc::new(MemoryBroker::new(settings))
-        }
+        BackendConfig::Memory(memory) => Ok(memory_broker(memory, config)),
+        BackendConfig::Redis(redis) => redis_part::connect(redis, config).await,
+        BackendConfig::Kafka(kafka) => kafka_part::connect(kafka, config).await,
+        BackendConfig::RabbitMq(rabbitmq) => rabbitmq_part::connect(rabbitmq, config).await,
     }
+}
+
+fn memory_broker(memory: &config::MemoryConfig, config: &Config) -> Arc<dyn Broker> {
+    let mut settings = MemoryConfig::default()
+        .with_history(memory.history)
+        .with_max_event_bytes(config.bus.max_event_bytes);
+    if let Some(timeout) = config.bus.publish_timeout {
+        settings = settings.with_publish_timeout(timeout);
+    }
+    if let Some(buffer) = memory.buffer_size {
+        settings = settings.with_buffer(buffer);
+    }
+    Arc::new(MemoryBroker::new(settings))
 }
 
 async fn store(config: &StoreConfig) -> Result<Option<Arc<dyn EventStore>>> {
@@ -139,10 +166,14 @@ fn max_events(retention: &RetentionConfig) -> Option<usize> {
     Some(usize::try_from(max).unwrap_or(usize::MAX))
 }
 
-fn bus_channel(config: &ChannelConfig) -> Channel {
+fn bus_channel(config: &ChannelConfig, broker: &BrokerConfig) -> Channel {
     let mut channel = Channel::new(config.name.as_str(), config.topics.iter().cloned());
     channel.consumers.clone_from(&config.consumers);
     channel.buffer = config.buffer_size;
+    if !broker.outer().is_memory() {
+        channel.prefetch = config.buffer_size;
+        channel.unconfirmed = config.buffer_size;
+    }
     channel.on_full = config.on_full;
     channel.order = config.order;
     channel.lanes = config.lanes;

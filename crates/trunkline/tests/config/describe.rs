@@ -11,7 +11,7 @@ fn the_defaults_are_written_out() {
 enabled = true
 # source: each event's own
 max_event_bytes = 4194304
-publish_timeout_ms = 5000
+# publish_timeout_ms: the broker's default
 close_timeout_ms = 25000
 
 [broker]

@@ -8,7 +8,7 @@ use trunkline::config::{
 };
 use trunkline_core::{AttributeValue, OnFull, Order, Priority, Route, Topic};
 
-use super::{config, problems};
+use super::config;
 
 /// The block that people and scripts rely on, as the design has it.
 const FIXED: &str = r##"
@@ -42,25 +42,14 @@ consumers = ["audit-logger", "metrics-service", "alert-service"]
 retry = { attempts = 3, backoff = "exponential", initial_delay_ms = 100, max_delay_ms = 5000 }
 "##;
 
-/// The block with the one thing exchanged that this version lacks.
-fn available() -> Config {
-    let redis = "type = \"redis\"\nurl = \"redis://127.0.0.1:6379/1\"";
-    assert!(FIXED.contains(redis));
-    config(&FIXED.replace(redis, "type = \"memory\""))
-}
-
-#[test]
-fn the_fixed_block_is_refused_for_its_backend_alone() {
-    let expected = "app.toml:9:8: broker.remote.type: broker type `redis` is not available in this \
-                    version; available: memory";
-    assert_eq!(problems(FIXED), [expected]);
-}
-
 #[test]
 fn the_fixed_block_sets_every_key_that_it_names() {
-    let config = available();
+    let config = config(FIXED);
     assert!(config.bus.enabled);
-    assert!(matches!(config.broker, BrokerConfig::Hybrid(_)));
+    let BrokerConfig::Hybrid(sides) = &config.broker else { panic!("{:?}", config.broker) };
+    assert!(sides.local.is_memory() && config.broker.outer() == &sides.remote);
+    let BackendConfig::Redis(redis) = &sides.remote else { panic!("{sides:?}") };
+    assert_eq!(redis.server.url.expose(), "redis://127.0.0.1:6379/1");
 
     let routing = &config.routing;
     assert_eq!(routing.rules.len(), 1);
@@ -129,7 +118,7 @@ fn the_bus_and_the_memory_broker_take_their_keys() {
     assert!(!config.bus.enabled);
     assert_eq!(config.bus.source.as_deref(), Some("/shop"));
     assert_eq!(config.bus.max_event_bytes, 1024);
-    assert_eq!(config.bus.publish_timeout, Duration::from_millis(10));
+    assert_eq!(config.bus.publish_timeout, Some(Duration::from_millis(10)));
     assert_eq!(config.bus.close_timeout, Duration::from_millis(20));
     let BrokerConfig::Single(BackendConfig::Memory(memory)) = &config.broker else {
         panic!("{:?}", config.broker)

@@ -1,11 +1,13 @@
 //! The configuration as its users meet it: text, variables and the words of errors.
 
 mod describe;
+mod documentation;
 mod environment;
 mod keys;
 mod problems;
 mod refusals;
 mod secrets;
+mod servers;
 
 use trunkline::config::{Config, Problem};
 

@@ -75,7 +75,8 @@ fn a_word_that_is_none_of_the_choices_lists_them() {
     let found = problems(text);
     assert_eq!(
         found[0],
-        "app.toml:4:8: broker.remote.type: expected one of memory; found `memroy`"
+        "app.toml:4:8: broker.remote.type: expected one of memory, redis, kafka, rabbitmq; found \
+         `memroy`"
     );
     assert!(found[2].contains("priority: a priority is one of `low` `normal`"), "{found:?}");
     assert_eq!(

@@ -12,22 +12,6 @@ fn problem(text: &str) -> String {
 }
 
 #[test]
-fn brokers_of_later_versions_are_refused_by_name() {
-    for (kind, url) in [
-        ("redis", "redis://127.0.0.1:6379/1"),
-        ("kafka", "kafka://host:9092,host2:9092"),
-        ("rabbitmq", "amqp://guest:guest@127.0.0.1:5672/%2f"),
-    ] {
-        let found = problem(&format!("[broker]\ntype = \"{kind}\"\nurl = \"{url}\"\n"));
-        let expected = format!(
-            "app.toml:2:8: broker.type: broker type `{kind}` is not available in this version; \
-             available: memory, hybrid"
-        );
-        assert_eq!(found, expected);
-    }
-}
-
-#[test]
 fn stores_of_later_versions_are_refused_by_name() {
     for kind in ["redis", "postgres"] {
         let found = problem(&format!("[store]\ntype = \"{kind}\"\nurl = \"x://h\"\n"));
@@ -103,6 +87,20 @@ fn a_key_of_another_type_is_refused_with_the_reason() {
             "[broker]\ntype = \"hybrid\"\nhistory = 1\nremote.type = \"memory\"\n",
             "3:11: broker.history: belongs to one of the two brokers: write it in \
              `[broker.local]` or `[broker.remote]`",
+        ),
+        (
+            "[broker]\ntype = \"hybrid\"\nurl = \"redis://h\"\nremote.type = \"memory\"\n",
+            "3:7: broker.url: belongs to one of the two brokers: write it in `[broker.local]` or \
+             `[broker.remote]`",
+        ),
+        (
+            "[broker]\ntype = \"redis\"\nurl = \"redis://h\"\nbuffer_size = 5\n",
+            "4:15: broker.buffer_size: belongs to `type = \"memory\"`",
+        ),
+        (
+            "[broker]\ntype = \"hybrid\"\nlocal.type = \"redis\"\nremote.type = \"memory\"\n",
+            "3:14: broker.local.type: the local broker of a hybrid lives in this process: write \
+             `memory`",
         ),
         (
             "[store]\ntype = \"none\"\nttl_seconds = 5\n",

@@ -34,7 +34,9 @@ fn a_url_of_every_backend_hides_its_password() {
 fn no_problem_shows_a_password_wherever_its_url_was_written() {
     let url = "amqp://guest:hare@h";
     let texts = [
-        format!("[broker]\ntype = \"rabbitmq\"\nurl = \"{url}\"\n"),
+        format!("[broker]\ntype = \"rabbitmq\"\nurl = \"{url}\"\nuri = \"{url}\"\n"),
+        format!("[broker]\ntype = \"redis\"\nurl = \"{url}\"\n"),
+        format!("[broker]\ntype = \"rabbitmq\"\nurl = \"{url}\"\nexchange_type = \"{url}\"\n"),
         format!("[broker]\ntype = \"memory\"\nurl = \"{url}\"\n"),
         format!("[broker]\ntype = \"{url}\"\n"),
         format!("[broker]\ntype = \"memory\"\nuri = \"{url}\"\n"),

@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 /// Whether somebody has asked the program to stop, and how often.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupt(watch::Receiver<u32>);
+pub(crate) struct Interrupt(watch::Receiver<u32>);
 
 impl Interrupt {
     /// Starts listening; from here on the signals no longer end the process by themselves.
     ///
     /// # Errors
     /// When the operating system does not let the program listen.
-    pub(super) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let (count, receiver) = watch::channel(0);
         let mut signals = Signals::new()?;
         tokio::spawn(async move {
@@ -25,7 +25,7 @@ impl Interrupt {
     }
 
     /// Whether the program is to stop taking in work and finish what it has.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         *self.0.borrow() > 0
     }
 
@@ -33,7 +33,7 @@ impl Interrupt {
     ///
     /// # Cancel safety
     /// Safe: it changes nothing.
-    pub(super) async fn asked(&self) {
+    pub(crate) async fn asked(&self) {
         self.reached(1).await;
     }
 
@@ -41,7 +41,7 @@ impl Interrupt {
     ///
     /// # Cancel safety
     /// Safe: it changes nothing.
-    pub(super) async fn insisted(&self) {
+    pub(crate) async fn insisted(&self) {
         self.reached(2).await;
     }
 

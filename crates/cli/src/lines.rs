@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read as _};
 
 /// Reads lines of which none takes more memory than its limit, however long it is.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     number: u64,
     longest: u64,
@@ -11,16 +11,16 @@ pub(super) struct Lines<R> {
 
 /// One line of an input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Its number, from 1.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// Its text without the line end.
-    pub(super) text: Text,
+    pub(crate) text: Text,
 }
 
 /// What a line holds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Text {
+pub(crate) enum Text {
     /// The bytes, which may be anything.
     Whole(Vec<u8>),
     /// More bytes than the limit; they were skipped.
@@ -29,12 +29,12 @@ pub(super) enum Text {
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `reader`, each at most `longest` bytes.
-    pub(super) fn new(reader: R, longest: u64) -> Self {
+    pub(crate) fn new(reader: R, longest: u64) -> Self {
         Self { reader, number: 0, longest }
     }
 
     /// The next line; the last one needs no line end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
         let mut text = Vec::new();
         // Room for the longest line and its line end, `\r\n`.
         let mut start = self.reader.by_ref().take(self.longest.saturating_add(2));

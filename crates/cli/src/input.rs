@@ -1,4 +1,4 @@
-//! Where the events of a run come from: a file, standard input, or the built-in scenario.
+//! Where the events of a run come from: a file, standard input, or the program itself.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _};
@@ -8,8 +8,7 @@ use std::thread;
 use tokio::sync::mpsc;
 use trunkline::{Event, cloudevents};
 
-use super::lines::{Lines, Text};
-use super::scenario;
+use crate::lines::{Lines, Text};
 use crate::terminal::{Chain, harmless};
 
 /// Events that are read ahead of the publisher: enough that reading and publishing overlap, and few
@@ -17,21 +16,21 @@ use crate::terminal::{Chain, harmless};
 const READ_AHEAD: usize = 16;
 
 /// Where the events of a run come from.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// What people call it, such as `events.ndjson`.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// How many events there are, where that is known before they are read.
-    pub(super) total: Option<u64>,
+    pub(crate) total: Option<u64>,
     events: Events,
 }
 
 enum Events {
-    Scenario(Vec<Event>),
+    Made(Vec<Event>),
     Lines(Box<dyn BufRead + Send>),
 }
 
 /// What the source has next.
-pub(super) enum Item {
+pub(crate) enum Item {
     /// An event and the number of its line.
     Event {
         /// The line, from 1.
@@ -51,17 +50,17 @@ pub(super) enum Item {
 }
 
 impl Source {
-    /// Opens the file, standard input for `-`, or the built-in scenario.
+    /// Events that the program has made itself.
+    pub(crate) fn made(name: impl Into<String>, events: Vec<Event>) -> Self {
+        let total = Some(events.len() as u64);
+        Self { name: name.into(), total, events: Events::Made(events) }
+    }
+
+    /// Opens the file, or standard input for `-`.
     ///
     /// # Errors
     /// When the file cannot be read; the text names it.
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, String> {
-        let Some(path) = path else {
-            let events = scenario::events().map_err(|error| Chain(&error).to_string())?;
-            let total = Some(events.len() as u64);
-            let name = "the order-fulfilment scenario".to_owned();
-            return Ok(Self { name, total, events: Events::Scenario(events) });
-        };
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
         if path == Path::new("-") {
             let reader = Box::new(BufReader::new(io::stdin()));
             let name = "standard input".to_owned();
@@ -80,17 +79,17 @@ impl Source {
         Ok(Self { name, total, events: Events::Lines(Box::new(BufReader::new(file))) })
     }
 
-    /// Whether the events are those of the built-in scenario.
-    pub(super) fn is_scenario(&self) -> bool {
-        matches!(self.events, Events::Scenario(_))
+    /// Whether the program has made the events itself.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self.events, Events::Made(_))
     }
 
     /// Reads on a thread of its own: a read from a terminal or a pipe cannot be called off, and must
     /// not hold up the end of the program.
-    pub(super) fn start(self, max_event_bytes: usize) -> io::Result<mpsc::Receiver<Item>> {
+    pub(crate) fn start(self, max_event_bytes: usize) -> io::Result<mpsc::Receiver<Item>> {
         let (items, receiver) = mpsc::channel(READ_AHEAD);
         let reading = move || match self.events {
-            Events::Scenario(events) => send_events(events, &items),
+            Events::Made(events) => send_events(events, &items),
             Events::Lines(reader) => read_lines(reader, max_event_bytes, &items),
         };
         thread::Builder::new().name("input".to_owned()).spawn(reading)?;

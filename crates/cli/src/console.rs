@@ -1,4 +1,4 @@
-//! What a run says while it runs, on standard error.
+//! What a long run says while it runs, on standard error.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -9,8 +9,6 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use super::CONSUMERS;
-use super::ledger::Ledger;
 use crate::terminal::{complain, harmless};
 
 /// How often the progress is drawn: smooth to the eye, and nothing to the processor.
@@ -22,7 +20,7 @@ const UNKNOWN: &str = "{spinner} {msg}  {human_pos} events  {rate}  {elapsed}";
 
 /// Standard error, with a progress bar where that is a terminal.
 #[derive(Debug)]
-pub(super) struct Console {
+pub(crate) struct Console {
     bar: ProgressBar,
     source: String,
     rejected: AtomicU64,
@@ -30,61 +28,64 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// The console of a run over `source`, which has `total` events if that is known.
-    pub(super) fn new(source: String, total: Option<u64>) -> Self {
+    /// The console of a run over `source`, which has `total` events if that is known; `done` says what
+    /// the bar counts, such as `published`.
+    pub(crate) fn new(source: String, total: Option<u64>, done: &'static str) -> Self {
         let bar = match io::stderr().is_terminal() {
             true => ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
         let template = if total.is_some() { KNOWN } else { UNKNOWN };
         bar.set_style(style(template));
-        bar.set_message("settled");
+        bar.set_message(done);
         Self { bar, source, rejected: AtomicU64::new(0), troubled: AtomicBool::new(false) }
     }
 
     /// What the input is called.
-    pub(super) fn source(&self) -> &str {
+    pub(crate) fn source(&self) -> &str {
         &self.source
     }
 
     /// Says that a line of the input is left out, and why.
-    pub(super) fn reject(&self, line: u64, reason: &str) {
+    pub(crate) fn reject(&self, line: u64, reason: &str) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         let source = &self.source;
         self.say(&format!("rejected: line {line} of {source}: {}", harmless(reason)));
     }
 
     /// How many lines were left out.
-    pub(super) fn rejected(&self) -> u64 {
+    pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
 
     /// Says that the run itself went wrong.
-    pub(super) fn trouble(&self, text: &str) {
+    pub(crate) fn trouble(&self, text: &str) {
         self.troubled.store(true, Ordering::Relaxed);
         self.say(&format!("error: {}", harmless(text)));
     }
 
     /// Whether the run itself went wrong.
-    pub(super) fn is_troubled(&self) -> bool {
+    pub(crate) fn is_troubled(&self) -> bool {
         self.troubled.load(Ordering::Relaxed)
     }
 
     /// Says something without tearing the progress bar.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.bar.suspend(|| complain(text));
     }
 
-    /// Draws the progress until the guard is dropped.
-    pub(super) fn draw(self: &Arc<Self>, ledger: &Arc<Ledger>) -> Drawing {
-        let (console, ledger) = (Arc::clone(self), Arc::clone(ledger));
+    /// Draws the progress, which `done` counts without what was rejected, until the guard is dropped.
+    pub(crate) fn draw(
+        self: &Arc<Self>,
+        done: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Drawing {
+        let console = Arc::clone(self);
         let task = (!self.bar.is_hidden()).then(|| {
             tokio::spawn(async move {
                 let mut redraw = tokio::time::interval(REDRAW);
                 loop {
                     redraw.tick().await;
-                    let settled = ledger.settlements() / CONSUMERS as u64;
-                    console.bar.set_position(settled + console.rejected());
+                    console.bar.set_position(done() + console.rejected());
                     console.bar.tick();
                 }
             })
@@ -104,7 +105,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// The progress as it is drawn.
-pub(super) struct Drawing {
+pub(crate) struct Drawing {
     console: Arc<Console>,
     task: Option<JoinHandle<()>>,
 }
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_rejected_line_is_counted_and_no_trouble_of_the_run() {
-        let console = Console::new("input".to_owned(), None);
+        let console = Console::new("input".to_owned(), None, "settled");
         console.reject(3, "no event");
         assert_eq!((console.rejected(), console.is_troubled()), (1, false));
         console.trouble("the disk is full");

@@ -1,0 +1,101 @@
+//! `trunkline demo` over real servers.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use trunkline_launcher::{Kind, Server};
+
+use super::scene::{finish, own, shared};
+use crate::support::{Ran, assert_all_settled, data, file, number, trunkline};
+
+/// The program with a configuration file for the server.
+fn demo(folder: &TempDir, server: &Server, more: &str) -> Command {
+    let (kind, url) = (server.kind().name(), server.url());
+    let text = format!("[broker]\ntype = \"{kind}\"\nurl = \"{url}\"\n{more}");
+    with(folder, &text)
+}
+
+fn with(folder: &TempDir, text: &str) -> Command {
+    let config = file(folder, "demo.toml", text.as_bytes());
+    let mut command = trunkline();
+    command.args(["demo", "--json", "--config"]).arg(config);
+    command
+}
+
+/// Asserts that the groups of a run are gone.
+fn assert_groups_gone(server: &Server, report: &Value) {
+    let mut lag = trunkline();
+    lag.args(["lag", "--json"]).env("TRUNKLINE__BROKER__TYPE", server.kind().name());
+    let lag = finish(lag.env("TRUNKLINE__BROKER__URL", server.url()));
+    let groups = lag.ends_with(0).report();
+    let handled = report["handled"].as_object().unwrap();
+    for group in groups["groups"].as_array().unwrap() {
+        let name = group["name"].as_str().unwrap();
+        assert!(!handled.contains_key(name), "{name} is left behind");
+    }
+}
+
+pub(super) fn the_scenario_and_real_webhooks_come_through_whole(kind: Kind) {
+    let server = shared(kind);
+    let folder = TempDir::new().unwrap();
+    let ran = finish(&mut demo(&folder, server, "[store]\ntype = \"memory\"\n"));
+    let report = ran.ends_with(0).report();
+    assert_all_settled(&report, 310);
+    assert_eq!(report["broker"], server.kind().name());
+    assert_eq!((number(&report, "routed_local"), number(&report, "routed_remote")), (0, 310));
+    assert_eq!((number(&report, "stored"), number(&report, "replayed")), (310, 310));
+    assert_groups_gone(server, &report);
+
+    let input = data("github-webhooks.ndjson");
+    let ran = finish(demo(&folder, server, "").arg("--input").arg(input));
+    let report = ran.ends_with(0).report();
+    assert_all_settled(&report, 60);
+    assert_groups_gone(server, &report);
+}
+
+pub(super) fn a_hybrid_uses_both_of_its_sides(kind: Kind) {
+    let server = shared(kind);
+    let folder = TempDir::new().unwrap();
+    let (kind, url) = (server.kind().name(), server.url());
+    let text = format!(
+        "[broker]\ntype = \"hybrid\"\n[broker.remote]\ntype = \"{kind}\"\nurl = \"{url}\"\n\
+         [routing]\nlocal_types = [\"StockReserved\"]\nlocal_from_priority = \"high\"\n\
+         [[routing.rule]]\ntopic = \"payments\"\nroute = \"both\"\n"
+    );
+    let ran = finish(&mut with(&folder, &text));
+    let report = ran.ends_with(0).report();
+    assert_all_settled(&report, 310);
+    let routed = ["routed_local", "routed_remote", "routed_both"].map(|name| number(&report, name));
+    assert_eq!(routed, [60, 150, 100]);
+    assert_groups_gone(server, &report);
+}
+
+pub(super) fn two_kills_of_the_server_lose_nothing_and_keep_the_order(kind: Kind) {
+    let server = own(kind);
+    let folder = TempDir::new().unwrap();
+    let mut command = demo(&folder, &server, "[store]\ntype = \"memory\"\n");
+    // The last publish starts after 20 s.
+    command.args(["--rate", "15"]);
+    let running = thread::spawn(move || finish(&mut command));
+    for _kill in 0..2 {
+        thread::sleep(Duration::from_secs(5));
+        assert!(!running.is_finished(), "the run ended before the server was killed");
+        server.kill().unwrap();
+        server.restart().unwrap();
+    }
+    let ran: Ran = running.join().unwrap();
+    let report = ran.report();
+    for (name, expected) in [("published", 310), ("lost", 0), ("out_of_order", 0)] {
+        assert_eq!(number(&report, name), expected, "{name} in {report}: {}", ran.stderr);
+    }
+    assert_eq!(number(&report, "dead_lettered"), 0, "{report}");
+    let handled = report["handled"].as_object().unwrap();
+    assert!(handled.values().all(|count| count == 310), "{report}");
+    // A copy is what an unknown outcome costs, and the exit status says so.
+    let copies = number(&report, "duplicates");
+    ran.ends_with(if copies == 0 { 0 } else { 1 });
+    println!("{kind:?}: {report}");
+}

@@ -1,0 +1,198 @@
+//! Subscribing, and the subscription that its owner polls.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use trunkline_core::{
+    Delivery, Error, ErrorKind, EventId, Group, GroupSpec, Pattern, Result, Settle, StartAt,
+    SubscribeOptions, Subscription,
+};
+
+use crate::broker::Shared;
+use crate::desk::Turn;
+use crate::poller::{self, Start, Way, edge_of};
+use crate::queue::Entry;
+use crate::seat::{Handle, Role, Seat};
+use crate::topics::{Edge, Purpose};
+use crate::{delay, error};
+
+pub(crate) async fn subscribe(
+    shared: &Arc<Shared>,
+    options: SubscribeOptions,
+) -> Result<Box<dyn Subscription>> {
+    let seat = match options.group.clone() {
+        Some(group) => join(shared, &group, options).await?,
+        None => listen(shared, &options).await?,
+    };
+    let subscription = KafkaSubscription::new(seat);
+    delay::resume(shared).await?;
+    // A close that began meanwhile has not seen it.
+    shared.check_open("subscribe")?;
+    Ok(Box::new(subscription))
+}
+
+/// Makes a group, or adds patterns to it, and what its members need.
+pub(crate) async fn declare(shared: &Arc<Shared>, spec: &GroupSpec) -> Result<()> {
+    let retry = shared.topics.names.retry(&spec.name);
+    if shared.registry.group(&spec.name).is_none()
+        && shared.topics.partitions(&retry).await?.is_none()
+    {
+        shared.topics.make(&[(retry, Purpose::Waiting)]).await?;
+    }
+    for topic in spec.topics.iter().filter_map(Pattern::exact) {
+        shared.place(&topic).await?;
+    }
+    let is_changed = shared.registry.declare(&shared.topics, &shared.producer, spec).await?;
+    if is_changed {
+        shared.changed.notify_one();
+    }
+    Ok(())
+}
+
+async fn join(
+    shared: &Arc<Shared>,
+    group: &Group,
+    mut options: SubscribeOptions,
+) -> Result<Arc<Seat>> {
+    let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
+    spec.start = options.start;
+    spec.lanes = options.lanes;
+    declare(shared, &spec).await?;
+    // What belongs to the group is the group's, whatever this member asks for.
+    let gone = || error::closed("subscribe");
+    let state = shared.registry.group(group).ok_or_else(gone)?;
+    options.topics = state.patterns();
+    options.lanes = state.record.lanes;
+    let names = matching(shared, &options.topics).await?.into_iter().map(|(name, _)| name);
+    let mut names: Vec<String> = names.collect();
+    names.push(shared.topics.names.retry(group));
+    let seat = Seat::new(shared, Role::Member(group.clone()), &options);
+    begin(shared, &seat, names, Way::Group(shared.topics.names.group(group))).await?;
+    Ok(seat)
+}
+
+async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Arc<Seat>> {
+    for topic in options.topics.iter().filter_map(Pattern::exact) {
+        shared.place(&topic).await?;
+    }
+    let edge = match options.start {
+        time @ StartAt::Time(_) => edge_of(time),
+        _ => Edge::High,
+    };
+    let seat = Seat::new(shared, Role::Broadcast(EventId::generate().to_string()), options);
+    // From here on topics made by this process are noticed.
+    shared.add_seat(&seat);
+    let there = matching(shared, &options.topics).await?;
+    let places = there.iter().flat_map(|(name, partitions)| {
+        (0..*partitions).map(|partition| (name.clone(), i32::try_from(partition).unwrap_or(0)))
+    });
+    let offsets = shared.topics.offsets(places.collect(), edge).await?;
+    let start: Start =
+        offsets.into_iter().map(|((name, partition), offset)| (name, partition, offset)).collect();
+    seat.add_topics(there.into_iter().map(|(name, _)| name));
+    poller::start(
+        Arc::clone(&seat),
+        shared.clients.clone(),
+        Way::Assigned(shared.topics.names.broadcast(), start),
+    )
+    .await?;
+    Ok(seat)
+}
+
+/// Starts the consumer of a seat of a group.
+pub(crate) async fn begin(
+    shared: &Arc<Shared>,
+    seat: &Arc<Seat>,
+    names: Vec<String>,
+    way: Way,
+) -> Result<()> {
+    shared.add_seat(seat);
+    seat.add_topics(names);
+    poller::start(Arc::clone(seat), shared.clients.clone(), way).await
+}
+
+/// The topics that exist and match, by physical name, with their partitions.
+async fn matching(shared: &Shared, patterns: &[Pattern]) -> Result<BTreeSet<(String, u32)>> {
+    let mut found = BTreeSet::new();
+    for topic in patterns.iter().filter_map(Pattern::exact) {
+        let (place, _) = shared.topics.place(&topic).await?;
+        found.insert((place.name.clone(), place.partitions));
+    }
+    if patterns.iter().any(|pattern| pattern.exact().is_none()) {
+        for (name, partitions) in shared.topics.all().await? {
+            let topic = shared.topics.names.parse(&name);
+            if topic.is_some_and(|topic| patterns.iter().any(|p| p.matches(&topic))) {
+                found.insert((name, partitions));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until a seat's thread has left.
+pub(crate) async fn finished(seat: &Seat, limit: Duration) -> Result<()> {
+    tokio::time::timeout(limit, seat.finished()).await.map_err(|_| {
+        let message = "the subscription has not left Kafka in time; it goes on leaving";
+        Error::new(ErrorKind::TimedOut, "close", message)
+    })
+}
+
+pub(crate) struct KafkaSubscription {
+    handle: Arc<Handle>,
+    taken: Vec<Entry>,
+}
+
+impl KafkaSubscription {
+    pub(crate) fn new(seat: Arc<Seat>) -> Self {
+        Self { handle: Arc::new(Handle(seat)), taken: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Subscription for KafkaSubscription {
+    fn poll_deliveries(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<bool>> {
+        match self.handle.0.take(max, cx.waker(), &mut self.taken) {
+            Turn::Ended => return Poll::Ready(Ok(false)),
+            Turn::Empty => return Poll::Pending,
+            Turn::Taken => {}
+        }
+        out.extend(self.taken.drain(..).map(|entry| {
+            let handle: Arc<dyn Settle> = Arc::<Handle>::clone(&self.handle);
+            let Entry { event, seq, attempts, redeliveries, defect, .. } = entry;
+            let delivery = Delivery::new(event, handle, seq).with_counts(attempts, redeliveries);
+            match defect {
+                Some(defect) => delivery.with_defect(defect),
+                None => delivery,
+            }
+        }));
+        Poll::Ready(Ok(true))
+    }
+
+    async fn close(self: Box<Self>, deadline: Duration) -> Result<()> {
+        let seat = Arc::clone(&self.handle.0);
+        seat.end();
+        // What is left of the deadline is for leaving itself.
+        seat.stop(Instant::now() + deadline.mul_f64(0.8));
+        finished(&seat, deadline).await
+    }
+}
+
+impl Drop for KafkaSubscription {
+    fn drop(&mut self) {
+        let seat = &self.handle.0;
+        seat.end();
+        let drain = match seat.shared.upgrade() {
+            Some(shared) => shared.clients.config.drain_timeout,
+            None => Duration::ZERO,
+        };
+        seat.stop(Instant::now() + drain);
+    }
+}

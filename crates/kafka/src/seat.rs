@@ -1,0 +1,352 @@
+//! A subscription's seat: shared by the thread that polls Kafka, the subscriber, and its deliveries.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use trunkline_core::{
+    DeadLetter, Event, Group, Pattern, Result, Settle, Settling, SubscribeOptions, Topic, Verdict,
+};
+
+use crate::broker::Shared;
+use crate::codec::{self, Draft, Extras};
+use crate::desk::{Back, Desk, Source, Turn};
+use crate::mutant::Mutations;
+use crate::queue::Entry;
+use crate::{error, letters, lock};
+
+/// The topic of what is read from a topic of ours before its header says better.
+const OF_OURS: Topic = Topic::from_static("trunkline");
+
+/// What the polling thread is to do.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// The topics to consume have changed: physical names, all of them.
+    pub(crate) topics: Option<Vec<String>>,
+    /// Leave, and wait so long at most for deliveries that are out.
+    pub(crate) stop: Option<Instant>,
+}
+
+/// Whose seat it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    Member(Group),
+    /// A broadcast subscriber, known by a number of its own.
+    Broadcast(String),
+    /// Puts delayed events into their topics.
+    Mover,
+}
+
+pub(crate) struct Seat {
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) role: Role,
+    pub(crate) patterns: Mutex<Vec<Pattern>>,
+    desk: Mutex<Desk>,
+    /// Told when a delivery is settled or there is an order.
+    changed: Condvar,
+    orders: Mutex<Orders>,
+    sources: Mutex<HashMap<String, Arc<Source>>>,
+    /// The topics that are consumed, by physical name.
+    topics: Mutex<Vec<String>>,
+    /// The polling thread has ended.
+    pub(crate) is_over: AtomicBool,
+    pub(crate) over: tokio::sync::Notify,
+    pub(crate) lane_window: Option<usize>,
+    window: usize,
+}
+
+impl Seat {
+    pub(crate) fn new(shared: &Arc<Shared>, role: Role, options: &SubscribeOptions) -> Arc<Self> {
+        let config = &shared.clients.config;
+        let lane_window = options.lanes.then_some(config.lane_window);
+        let is_group = matches!(role, Role::Member(_));
+        let desk =
+            Desk::new(options.prefetch, lane_window, is_group, Mutations::of(config));
+        // Enough to hide a hand-over behind a fetch, and small beside the client's own buffers.
+        let window = lane_window.unwrap_or((2 * options.prefetch).max(512));
+        Arc::new(Self {
+            shared: Arc::downgrade(shared),
+            role,
+            patterns: Mutex::new(options.topics.clone()),
+            desk: Mutex::new(desk),
+            changed: Condvar::new(),
+            orders: Mutex::default(),
+            sources: Mutex::default(),
+            topics: Mutex::default(),
+            is_over: AtomicBool::new(false),
+            over: tokio::sync::Notify::new(),
+            lane_window,
+            window,
+        })
+    }
+
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
+    }
+
+    /// The topic of a physical name, numbered.
+    pub(crate) fn source(&self, name: &str) -> Option<Arc<Source>> {
+        let mut sources = lock(&self.sources);
+        if let Some(source) = sources.get(name) {
+            return Some(Arc::clone(source));
+        }
+        let shared = self.shared.upgrade()?;
+        let topic = shared.topics.names.parse(name).unwrap_or(OF_OURS);
+        let id = u32::try_from(sources.len()).unwrap_or(u32::MAX);
+        let source = Arc::new(Source { id, name: name.to_owned(), topic });
+        sources.insert(name.to_owned(), Arc::clone(&source));
+        Some(source)
+    }
+
+    /// Where a partition begins of which the group has committed nothing.
+    pub(crate) fn start_of(&self, name: &str, partition: i32) -> i64 {
+        let (Role::Member(group), Some(shared)) = (&self.role, self.shared.upgrade()) else {
+            return 0;
+        };
+        shared.registry.start_of(group, name, partition)
+    }
+
+    /// Whether as much has been read ahead as is good.
+    pub(crate) fn is_full(&self) -> bool {
+        self.desk().queue.len() >= self.window
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.desk().queue.len() <= self.window / 2
+    }
+
+    /// Waits until something is settled or ordered, at most so long.
+    pub(crate) fn wait(&self, limit: Duration) {
+        let desk = self.desk();
+        drop(self.changed.wait_timeout(desk, limit).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until nothing of these partitions is out; says whether that came about in time.
+    pub(crate) fn drain(&self, ids: &[u32], deadline: Instant) -> bool {
+        let mut desk = self.desk();
+        loop {
+            if desk.out_of(ids) == 0 {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(desk, left);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Wakes the subscriber, and the polling thread if it waits.
+    pub(crate) fn tell(&self, waker: Option<Waker>) {
+        self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn orders(&self) -> Orders {
+        std::mem::take(&mut *lock(&self.orders))
+    }
+
+    pub(crate) fn has_orders(&self) -> bool {
+        let orders = lock(&self.orders);
+        orders.stop.is_some() || orders.topics.is_some()
+    }
+
+    /// Adds topics to what is consumed; says whether any was new.
+    pub(crate) fn add_topics(&self, names: impl IntoIterator<Item = String>) -> bool {
+        let mut topics = lock(&self.topics);
+        let before = topics.len();
+        for name in names {
+            if !topics.contains(&name) {
+                topics.push(name);
+            }
+        }
+        let has_new = topics.len() > before;
+        if has_new {
+            lock(&self.orders).topics = Some(topics.clone());
+        }
+        drop(topics);
+        if has_new {
+            self.changed.notify_all();
+        }
+        has_new
+    }
+
+    pub(crate) fn topics(&self) -> Vec<String> {
+        lock(&self.topics).clone()
+    }
+
+    pub(crate) fn takes(&self, topic: &Topic) -> bool {
+        lock(&self.patterns).iter().any(|pattern| pattern.matches(topic))
+    }
+
+    pub(crate) fn has_wildcard(&self) -> bool {
+        lock(&self.patterns).iter().any(|pattern| pattern.exact().is_none())
+    }
+
+    /// Has the polling thread leave; deliveries that are out are waited for until `deadline`.
+    pub(crate) fn stop(&self, deadline: Instant) {
+        let mut orders = lock(&self.orders);
+        let earlier = orders.stop.map_or(deadline, |known| known.min(deadline));
+        orders.stop = Some(earlier);
+        drop(orders);
+        self.changed.notify_all();
+    }
+
+    /// Ends the subscription: its subscriber gets nothing any more.
+    pub(crate) fn end(&self) {
+        let mut desk = self.desk();
+        desk.end();
+        let waker = desk.wake();
+        drop(desk);
+        self.tell(waker);
+    }
+
+    /// The polling thread has let everything go.
+    pub(crate) fn finish(&self) {
+        self.end();
+        self.is_over.store(true, Ordering::Release);
+        self.over.notify_waiters();
+    }
+
+    /// Whether it is neither closed nor closing.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.desk().has_ended
+    }
+
+    /// Delivers an event that is in no log; `false` when there is nobody to take it.
+    pub(crate) fn offer(&self, event: Event) -> bool {
+        let mut desk = self.desk();
+        let is_taken = !desk.has_ended && desk.offer(event);
+        let waker = desk.wake();
+        drop(desk);
+        self.tell(waker);
+        is_taken
+    }
+
+    /// Waits until the polling thread has ended.
+    pub(crate) async fn finished(&self) {
+        loop {
+            let told = self.over.notified();
+            let mut told = std::pin::pin!(told);
+            told.as_mut().enable();
+            if self.is_over.load(Ordering::Acquire) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    pub(crate) fn take(&self, max: usize, waker: &Waker, taken: &mut Vec<Entry>) -> Turn {
+        let mut desk = self.desk();
+        let was_full = desk.queue.len() >= self.window;
+        let turn = desk.take(max, waker, taken);
+        drop(desk);
+        if was_full {
+            self.changed.notify_all();
+        }
+        turn
+    }
+
+    pub(crate) fn complete(&self, token: u64) -> Result<()> {
+        let mut desk = self.desk();
+        let outcome = desk.complete(token);
+        let waker = desk.wake();
+        drop(desk);
+        self.tell(waker);
+        outcome
+    }
+
+    pub(crate) fn put_back(&self, token: u64, event: Event, back: Back) -> Result<()> {
+        let mut desk = self.desk();
+        let outcome = desk.put_back(token, event, back);
+        let waker = desk.wake();
+        drop(desk);
+        self.tell(waker);
+        outcome
+    }
+
+    /// What a delivery is made of beside its event.
+    pub(crate) fn raw(&self, token: u64) -> Result<(Option<Extras>, bool)> {
+        let desk = self.desk();
+        desk.check(token)?;
+        Ok(desk.extras(token))
+    }
+}
+
+/// A seat as its deliveries hold it.
+pub(crate) struct Handle(pub(crate) Arc<Seat>);
+
+impl Handle {
+    /// Writes a copy that waits, and then settles the delivery.
+    fn retry_later(&self, token: u64, event: &Event, after: Duration, attempts: u32) -> Settling {
+        let (seat, event) = (Arc::clone(&self.0), event.clone());
+        Settling::Waiting(Box::pin(async move {
+            let (extras, is_defective) = seat.raw(token)?;
+            let shared = seat.shared.upgrade().ok_or_else(|| error::closed("settle"))?;
+            let draft = Draft::again(&event, extras.as_ref(), is_defective)?.anywhere();
+            let draft = draft
+                .with_text(codec::TOPIC, event.topic())
+                .with_text(codec::ATTEMPTS, attempts)
+                .with_text(codec::DUE, due_in(after));
+            match &seat.role {
+                Role::Member(group) => {
+                    let name = shared.topics.names.retry(group);
+                    shared.producer.write(&name, draft).await?;
+                    seat.complete(token)
+                }
+                // Nobody else gets what a broadcast subscriber retries, and it dies with it: the
+                // event waits where it is.
+                _ => seat.put_back(token, event, written(attempts, Some(after))),
+            }
+        }))
+    }
+
+    fn reject(&self, token: u64, event: &Event, letter: DeadLetter) -> Settling {
+        let (seat, event) = (Arc::clone(&self.0), event.clone());
+        Settling::Waiting(Box::pin(async move {
+            let (extras, is_defective) = seat.raw(token)?;
+            let shared = seat.shared.upgrade().ok_or_else(|| error::closed("settle"))?;
+            let draft = Draft::again(&event, extras.as_ref(), is_defective)?.anywhere();
+            letters::keep(&shared, &seat.role, &event, draft, &letter).await?;
+            seat.complete(token)
+        }))
+    }
+}
+
+fn written(attempts: u32, after: Option<Duration>) -> Back {
+    let until = after.map(|after| Instant::now() + after);
+    Back { attempts, redeliveries: 1, is_written: true, until }
+}
+
+/// When what waits so long is due, in milliseconds since 1970, never early.
+pub(crate) fn due_in(after: Duration) -> i64 {
+    let wait = i64::try_from(after.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX);
+    codec::now_millis().saturating_add(wait).saturating_add(1)
+}
+
+impl Settle for Handle {
+    fn settle(&self, token: u64, event: &Event, verdict: Verdict) -> Settling {
+        match verdict {
+            Verdict::Ack => Settling::Ready(self.0.complete(token)),
+            Verdict::Retry { after, attempts } if after.is_zero() => {
+                Settling::Ready(self.0.put_back(token, event.clone(), written(attempts, None)))
+            }
+            Verdict::Retry { after, attempts } => {
+                self.retry_later(token, event, after, attempts)
+            }
+            Verdict::Reject(letter) => self.reject(token, event, *letter),
+        }
+    }
+
+    fn release(&self, token: u64, event: Event, attempts: u32, redeliveries: u32) {
+        // A partition that has gone takes its deliveries with it: the next owner reads them.
+        let redeliveries = redeliveries + 1;
+        let back = Back { attempts, redeliveries, is_written: false, until: None };
+        let _gone = self.0.put_back(token, event, back);
+    }
+}

@@ -1,0 +1,360 @@
+//! The topics of a cluster: which exist, making those that do not, and where they begin and end.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::Offset;
+use trunkline_core::{Error, ErrorKind, Result, Topic};
+
+use crate::client::{Asking, Clients, Probe, REQUEST};
+use crate::names::Names;
+use crate::{error, lock};
+
+/// How long a new topic may take until its partitions have leaders.
+const USABLE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether they have.
+const BETWEEN: Duration = Duration::from_millis(10);
+
+/// Where the events of a topic go.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+}
+
+/// What a topic of ours is for, which decides its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// With the partitions that the topic is to have.
+    Events(u32),
+    /// Retries and delays, which must not expire. One partition: what is due first is found first,
+    /// and members share the partitions of their topics evenly.
+    Waiting,
+    /// One partition, so that letters have one order; kept until they are settled.
+    Letters,
+    /// One partition; the last record of each key is kept.
+    Registry,
+}
+
+/// Which place of partitions is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Edge {
+    Low,
+    High,
+    /// Milliseconds since 1970; the end where nothing is as late.
+    Time(i64),
+}
+
+/// A partition by its topic's physical name.
+pub(crate) type Place32 = (String, i32);
+
+pub(crate) struct Topics {
+    pub(crate) names: Names,
+    clients: Clients,
+    admin: AdminClient<Asking>,
+    probe: Arc<Probe>,
+    known: RwLock<HashMap<Topic, Arc<Place>>>,
+    /// Topics of ours that are known to exist.
+    ours: Mutex<HashSet<String>>,
+}
+
+impl Topics {
+    pub(crate) fn new(clients: Clients, probe: Arc<Probe>) -> Result<Self> {
+        Ok(Self {
+            names: Names::new(&clients.config.prefix),
+            admin: clients.admin()?,
+            probe,
+            clients,
+            known: RwLock::default(),
+            ours: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn known(&self, topic: &Topic) -> Option<Arc<Place>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    pub(crate) fn forget(&self, topic: &Topic) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    }
+
+    fn learn(&self, topic: &Topic, name: String, partitions: u32) -> Arc<Place> {
+        let place = Arc::new(Place { name, partitions });
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(topic.clone(), Arc::clone(&place));
+        place
+    }
+
+    /// Where a topic is; it is made when it does not exist. The second value says whether it was.
+    pub(crate) async fn place(&self, topic: &Topic) -> Result<(Arc<Place>, bool)> {
+        if let Some(place) = self.known(topic) {
+            return Ok((place, false));
+        }
+        let (name, alias) = (self.names.topic(topic), self.names.alias(topic));
+        for name in [&name, &alias] {
+            if let Some(partitions) = self.partitions(name).await? {
+                return Ok((self.learn(topic, name.clone(), partitions), false));
+            }
+            // Only a name with one of these can be refused for its likeness to another.
+            if !topic.as_str().contains(['.', '_']) {
+                break;
+            }
+        }
+        if !self.clients.config.create_topics {
+            return Err(error::missing_topic(topic));
+        }
+        let wanted = Purpose::Events(self.clients.config.partitions_of(topic));
+        let made = self.make(&[(name.clone(), wanted)]).await;
+        let name = match made {
+            Err(refused) if refused.context("code") == Some("collision") => {
+                self.make(&[(alias.clone(), wanted)]).await?;
+                alias
+            }
+            made => made.map(|()| name)?,
+        };
+        let partitions = self.partitions(&name).await?.unwrap_or_else(|| self.clients.config.partitions_of(topic));
+        Ok((self.learn(topic, name, partitions), true))
+    }
+
+    /// Makes topics, those that exist excepted, and waits until they are usable.
+    pub(crate) async fn make(&self, wanted: &[(String, Purpose)]) -> Result<()> {
+        let config = &self.clients.config;
+        let limit = config.max_record_bytes().to_string();
+        let topics: Vec<NewTopic<'_>> = wanted
+            .iter()
+            .map(|(name, purpose)| {
+                let partitions = match purpose {
+                    Purpose::Events(partitions) => *partitions,
+                    Purpose::Waiting | Purpose::Letters | Purpose::Registry => 1,
+                };
+                let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+                let replicas = config.replication.map_or(-1, i32::from);
+                let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+                let topic = topic.set("max.message.bytes", &limit);
+                purpose.configure(topic, &config.topic_properties)
+            })
+            .collect();
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST))
+            .operation_timeout(Some(REQUEST));
+        let outcomes = self.admin.create_topics(&topics, &options).await;
+        for outcome in outcomes.map_err(|cause| error::request("create topic", cause))? {
+            match outcome {
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, Code::InvalidTopic)) => {
+                    let message = "Kafka refuses the topic's name, or it differs from that of another \
+                                   topic only in `.` and `_`";
+                    return Err(Error::new(ErrorKind::Invalid, "create topic", message)
+                        .with("code", "collision")
+                        .with("name", name));
+                }
+                Err((name, code)) => return Err(error::refused("create topic", &name, code)),
+            }
+        }
+        let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
+        self.ask("create topic", move |probe| wait_until_usable(probe, &names)).await
+    }
+
+    /// Makes a topic of ours, unless it is known to exist.
+    pub(crate) async fn ensure(&self, name: &str, purpose: Purpose) -> Result<()> {
+        if lock(&self.ours).contains(name) {
+            return Ok(());
+        }
+        if self.partitions(name).await?.is_none() {
+            self.make(&[(name.to_owned(), purpose)]).await?;
+        }
+        lock(&self.ours).insert(name.to_owned());
+        Ok(())
+    }
+
+    /// The partitions of a topic that exists.
+    pub(crate) async fn partitions(&self, name: &str) -> Result<Option<u32>> {
+        let name = name.to_owned();
+        self.ask("metadata", move |probe| {
+            let metadata = probe
+                .fetch_metadata(Some(&name), REQUEST)
+                .map_err(|cause| error::request("metadata", cause))?;
+            let found = metadata.topics().iter().find(|topic| topic.name() == name);
+            Ok(found.and_then(usable_partitions))
+        })
+        .await
+    }
+
+    /// Every topic of the cluster behind the prefix, with its number of partitions.
+    pub(crate) async fn all(&self) -> Result<Vec<(String, u32)>> {
+        let prefix = self.clients.config.prefix.clone();
+        self.ask("metadata", move |probe| {
+            let metadata = probe
+                .fetch_metadata(None, REQUEST)
+                .map_err(|cause| error::request("metadata", cause))?;
+            let ours = metadata.topics().iter().filter(|topic| topic.name().starts_with(&prefix));
+            let found = ours.filter_map(|topic| {
+                usable_partitions(topic).map(|partitions| (topic.name().to_owned(), partitions))
+            });
+            Ok(found.collect())
+        })
+        .await
+    }
+
+    /// The offsets at an edge of partitions, asked of each leader once.
+    pub(crate) async fn offsets(
+        &self,
+        partitions: Vec<Place32>,
+        edge: Edge,
+    ) -> Result<HashMap<Place32, i64>> {
+        self.ask("offsets", move |probe| offsets(probe, &partitions, edge)).await
+    }
+
+    /// Runs what blocks where it may block.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        question: impl FnOnce(&Probe) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let probe = Arc::clone(&self.probe);
+        blocking(operation, move || question(&probe)).await
+    }
+
+    pub(crate) async fn delete_topic(&self, name: &str) -> Result<()> {
+        let outcomes = self.admin.delete_topics(&[name], &AdminOptions::new()).await;
+        for outcome in outcomes.map_err(|cause| error::request("delete topic", cause))? {
+            match outcome {
+                Ok(_) | Err((_, Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {}
+                Err((name, code)) => return Err(error::refused("delete topic", &name, code)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a group's offsets; says whether it had members, and is still there.
+    pub(crate) async fn delete_group(&self, name: &str) -> Result<bool> {
+        let outcomes = self.admin.delete_groups(&[name], &AdminOptions::new()).await;
+        for outcome in outcomes.map_err(|cause| error::request("delete group", cause))? {
+            match outcome {
+                Ok(_) | Err((_, Code::GroupIdNotFound)) => {}
+                Err((_, Code::NonEmptyGroup)) => return Ok(true),
+                Err((name, code)) => return Err(error::refused("delete group", &name, code)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Purpose {
+    fn configure<'a>(
+        self,
+        topic: NewTopic<'a>,
+        own: &'a std::collections::BTreeMap<String, String>,
+    ) -> NewTopic<'a> {
+        match self {
+            // Times are the broker's, so that a start at a time means when events were accepted.
+            Self::Events(_) => own.iter().fold(
+                topic.set("message.timestamp.type", "LogAppendTime"),
+                |topic, (name, value)| topic.set(name, value),
+            ),
+            Self::Waiting | Self::Letters => {
+                topic.set("retention.ms", "-1").set("message.timestamp.type", "LogAppendTime")
+            }
+            Self::Registry => topic.set("cleanup.policy", "compact"),
+        }
+    }
+}
+
+/// Runs what blocks on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|cause| {
+        Error::new(ErrorKind::Backend, operation, "the request stopped").because(cause)
+    })?
+}
+
+/// How many partitions a topic has, when all of them can be used.
+fn usable_partitions(topic: &MetadataTopic) -> Option<u32> {
+    let led = topic.partitions().iter().all(|partition| partition.leader() >= 0);
+    let count = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
+    (topic.error().is_none() && led && count > 0).then_some(count)
+}
+
+fn wait_until_usable(probe: &Probe, names: &[String]) -> Result<()> {
+    let deadline = Instant::now() + USABLE;
+    for name in names {
+        loop {
+            let metadata = probe
+                .fetch_metadata(Some(name), REQUEST)
+                .map_err(|cause| error::request("create topic", cause))?;
+            let found = metadata.topics().iter().find(|topic| topic.name() == name);
+            if found.and_then(usable_partitions).is_some() {
+                break;
+            }
+            if Instant::now() > deadline {
+                let message = "the new topic has no leader yet: try again";
+                return Err(Error::new(ErrorKind::Disconnected, "create topic", message)
+                    .with("name", name));
+            }
+            std::thread::sleep(BETWEEN);
+        }
+    }
+    Ok(())
+}
+
+/// The offsets at an edge of partitions; those of topics that vanished are left out. Asked again
+/// while partitions have no leader, as new ones do for a moment.
+fn offsets(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<Place32, i64>> {
+    let deadline = Instant::now() + USABLE;
+    loop {
+        match offsets_now(probe, partitions, edge) {
+            Err(cause) if cause.kind() == ErrorKind::Disconnected && Instant::now() < deadline => {
+                std::thread::sleep(BETWEEN);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn offsets_now(
+    probe: &Probe,
+    partitions: &[Place32],
+    edge: Edge,
+) -> Result<HashMap<Place32, i64>> {
+    if partitions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let failed = |cause| error::request("offsets", cause);
+    let asked = match edge {
+        Edge::Low => Offset::Beginning,
+        Edge::High => Offset::End,
+        Edge::Time(millis) => Offset::Offset(millis),
+    };
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition_offset(topic, *partition, asked).map_err(failed)?;
+    }
+    let answered = probe.offsets_for_times(list, REQUEST).map_err(failed)?;
+    let mut found = HashMap::with_capacity(partitions.len());
+    let mut late = Vec::new();
+    for element in answered.elements() {
+        let place = (element.topic().to_owned(), element.partition());
+        match (element.error(), element.offset()) {
+            (Ok(()), Offset::Offset(offset)) => {
+                found.insert(place, offset);
+            }
+            // Nothing was accepted as late: what comes next is.
+            (Ok(()), Offset::End) => late.push(place),
+            _ => {}
+        }
+    }
+    if !late.is_empty() && !matches!(edge, Edge::High) {
+        found.extend(offsets_now(probe, &late, Edge::High)?);
+    }
+    Ok(found)
+}

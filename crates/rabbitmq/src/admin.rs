@@ -1,0 +1,151 @@
+//! The operations tools of the RabbitMQ broker.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use lapin::types::{FieldTable, ShortString};
+use trunkline_core::{
+    Broker as _, BrokerAdmin, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, EventId, Group,
+    GroupInfo, GroupSpec, Result, StoredDeadLetter, SubscribeOptions, Topic, TopicInfo,
+};
+
+use crate::broker::{RabbitMqBroker, Shared, warn_of_start};
+use crate::error::{driver, group_in_use};
+use crate::registry::{GroupLine, line};
+use crate::topology::{GroupRecord, PASSIVE};
+
+/// What a queue says of itself: messages that no consumer has, and consumers.
+async fn ask(shared: &Shared, queue: ShortString) -> Result<Option<(u64, usize)>> {
+    let channel = shared.consume_channel("ask a queue").await?;
+    let asked = channel.queue_declare(queue, PASSIVE, FieldTable::default()).await;
+    shared.leave(channel).await;
+    match asked.map_err(|cause| driver("ask a queue", cause)) {
+        Ok(told) => {
+            let consumers = usize::try_from(told.consumer_count()).unwrap_or(usize::MAX);
+            Ok(Some((u64::from(told.message_count()), consumers)))
+        }
+        Err(error) if error.kind() == trunkline_core::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Several queues on one channel, as long as all of them are there.
+async fn ask_all(shared: &Shared, queues: Vec<ShortString>) -> Result<Vec<(u64, usize)>> {
+    let channel = shared.consume_channel("ask queues").await?;
+    let mut told = Vec::with_capacity(queues.len());
+    for queue in &queues {
+        match channel.queue_declare(queue.clone(), PASSIVE, FieldTable::default()).await {
+            Ok(queue) => {
+                let consumers = usize::try_from(queue.consumer_count()).unwrap_or(usize::MAX);
+                told.push((u64::from(queue.message_count()), consumers));
+            }
+            Err(_) => break,
+        }
+    }
+    shared.leave(channel).await;
+    // One is missing and has ended the channel: each of the rest is asked on its own.
+    for queue in queues.into_iter().skip(told.len()) {
+        told.push(ask(shared, queue).await?.unwrap_or_default());
+    }
+    Ok(told)
+}
+
+async fn info(shared: &Shared, name: Group, record: GroupRecord) -> Result<GroupInfo> {
+    let mut queues = vec![shared.topology.names.members(&name)];
+    queues.extend(shared.topology.queues(&name, &record).into_iter().map(|queue| queue.name));
+    let (here, out) = shared.counts_of(&name);
+    let told = ask_all(shared, queues).await?;
+    let waiting: u64 = told.iter().skip(1).map(|(ready, _)| ready).sum();
+    Ok(GroupInfo {
+        topics: record.topics,
+        members: told.first().map_or(0, |(_, consumers)| *consumers),
+        lag: waiting + here as u64,
+        in_flight: out as u64,
+        dropped: 0,
+        name,
+    })
+}
+
+#[async_trait]
+impl BrokerAdmin for RabbitMqBroker {
+    async fn topics(&self) -> Result<Vec<TopicInfo>> {
+        let mut topics: BTreeMap<Topic, u64> = BTreeMap::new();
+        for info in self.groups().await? {
+            let events = info.lag + info.in_flight;
+            for topic in info.topics.iter().filter_map(trunkline_core::Pattern::exact) {
+                let most = topics.entry(topic).or_default();
+                *most = events.max(*most);
+            }
+        }
+        Ok(topics.into_iter().map(|(name, events)| TopicInfo { name, events }).collect())
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupInfo>> {
+        self.shared.check_open("groups")?;
+        self.shared.registry.follow().await?;
+        let groups = self.shared.registry.read(|known| known.groups.clone());
+        let mut infos = Vec::with_capacity(groups.len());
+        for (name, record) in groups {
+            infos.push(info(&self.shared, name, record).await?);
+        }
+        Ok(infos)
+    }
+
+    async fn declare_group(&self, spec: GroupSpec) -> Result<()> {
+        self.shared.check_open("declare group")?;
+        let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
+        options.start = spec.start;
+        options.buffer = spec.buffer;
+        options.on_full = spec.on_full;
+        options.lanes = spec.lanes;
+        self.capabilities().check_subscribe(&options)?;
+        let is_new = !self.shared.registry.read(|known| known.groups.contains_key(&spec.name));
+        let wanted = self.shared.group_record(spec.topics, spec.order, spec.lanes);
+        self.shared.ensure_group(&spec.name, wanted).await?;
+        if is_new {
+            warn_of_start(&spec.name, spec.start);
+        }
+        Ok(())
+    }
+
+    async fn delete_group(&self, group: &Group) -> Result<bool> {
+        const OPERATION: &str = "delete group";
+        self.shared.check_open(OPERATION)?;
+        let shared = &self.shared;
+        shared.registry.sync().await?;
+        let Some(record) = shared.registry.read(|known| known.groups.get(group).cloned()) else {
+            return Ok(false);
+        };
+        let channel = shared.consume_channel(OPERATION).await?;
+        let deleted = shared.topology.delete_group(&channel, group, &record).await;
+        shared.leave(channel).await;
+        if !deleted? {
+            return Err(group_in_use(group));
+        }
+        shared.forget_group(group);
+        let record = GroupLine::Deleted { name: group.clone() };
+        shared.registry.append(line(&record)?).await?;
+        Ok(true)
+    }
+
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>> {
+        self.shared.check_open("dead letters")?;
+        self.shared.read_letters(filter).await
+    }
+
+    async fn settle_dead_letter(
+        &self,
+        id: &DeadLetterId,
+        verdict: DeadLetterVerdict,
+    ) -> Result<()> {
+        self.shared.check_open("settle dead letter")?;
+        self.shared.settle_letter(id, verdict).await
+    }
+
+    async fn cancel(&self, _id: &EventId) -> Result<bool> {
+        self.shared.check_open("cancel")?;
+        let capabilities = self.capabilities();
+        capabilities.require(capabilities.cancel, "cancel", "the cancelling of a publish")?;
+        Ok(false)
+    }
+}

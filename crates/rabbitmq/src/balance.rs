@@ -1,0 +1,179 @@
+//! Members share a group's queues fairly, without a leader.
+//!
+//! Every member consumes every queue, of which the server gives each to one; and all consume a queue
+//! that never holds anything, whose consumers are the members. Who has more than its share hands some
+//! over; the next in the server's line gets them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use trunkline_core::Result;
+
+use crate::consume::{Role, Seat};
+use crate::error::{disconnected, driver};
+use crate::lock;
+use crate::topology::{PASSIVE, QueueOf};
+
+/// How often a member looks whether it has more than its share.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a queue is kept that came back soon after it was handed over; doubled with each return, so
+/// that a member that is counted and takes nothing makes no queue bounce for ever.
+const KEPT: Duration = Duration::from_secs(5);
+const LONGEST_KEPT: Duration = Duration::from_secs(320);
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A queue of a subscription, and whether it is this member's at the moment.
+pub(crate) struct Slot {
+    pub(crate) queue: QueueOf,
+    /// Asked for by the balance, done by the queue's task.
+    pub(crate) hand_over: Notify,
+    state: Mutex<SlotState>,
+}
+
+struct SlotState {
+    /// Since when deliveries come from it; absent while they do not.
+    owned: Option<Instant>,
+    handed_over: Option<Instant>,
+    kept_until: Option<Instant>,
+    penalty: Duration,
+}
+
+impl Slot {
+    pub(crate) fn new(queue: QueueOf) -> Self {
+        let state =
+            SlotState { owned: None, handed_over: None, kept_until: None, penalty: KEPT };
+        Self { queue, hand_over: Notify::new(), state: Mutex::new(state) }
+    }
+
+    /// Notes a delivery.
+    pub(crate) fn own(&self) {
+        let mut state = lock(&self.state);
+        if state.owned.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        state.owned = Some(now);
+        let back_soon = state.handed_over.is_some_and(|then| now - then < KEPT);
+        if back_soon {
+            state.kept_until = Some(now + state.penalty);
+            state.penalty = (state.penalty * 2).min(LONGEST_KEPT);
+        } else {
+            state.kept_until = None;
+            state.penalty = KEPT;
+        }
+    }
+
+    /// Notes that the channel is gone; `handed_over` when on purpose.
+    pub(crate) fn disown(&self, handed_over: bool) {
+        let mut state = lock(&self.state);
+        state.owned = None;
+        if handed_over {
+            state.handed_over = Some(Instant::now());
+        }
+    }
+
+    fn owned(&self) -> Option<Instant> {
+        lock(&self.state).owned
+    }
+
+    fn may_go(&self, now: Instant) -> bool {
+        lock(&self.state).kept_until.is_none_or(|until| until <= now)
+    }
+}
+
+/// A member's place in the queue that counts members.
+pub(crate) struct Presence {
+    seat: Arc<Seat>,
+    open: Option<(Channel, Consumer)>,
+}
+
+impl Presence {
+    pub(crate) fn new(seat: &Arc<Seat>) -> Self {
+        Self { seat: Arc::clone(seat), open: None }
+    }
+
+    fn queue(&self) -> Option<ShortString> {
+        match &self.seat.role {
+            Role::Member(group, _) if self.seat.shared.topology.owns(group) => {
+                Some(self.seat.shared.topology.names.members(group))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the place, or the place again.
+    async fn attend(&mut self, queue: &ShortString) -> Result<()> {
+        if self.open.as_ref().is_some_and(|(channel, _)| channel.status().connected()) {
+            return Ok(());
+        }
+        self.open = None;
+        let channel = self.seat.shared.consume_channel("join").await?;
+        let consuming = channel.basic_consume(
+            queue.clone(),
+            ShortString::default(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let consumer = consuming.await.map_err(|cause| driver("join", cause))?;
+        self.open = Some((channel, consumer));
+        Ok(())
+    }
+
+    /// How many members there are.
+    async fn count(&mut self, queue: &ShortString) -> Result<usize> {
+        const OPERATION: &str = "count members";
+        self.attend(queue).await?;
+        let Some((channel, _)) = &self.open else { return Ok(1) };
+        let options: QueueDeclareOptions = PASSIVE;
+        let asking = channel.queue_declare(queue.clone(), options, FieldTable::default());
+        match timeout(ANSWER, asking).await {
+            Ok(told) => {
+                let told = told.map_err(|cause| driver(OPERATION, cause))?;
+                Ok(usize::try_from(told.consumer_count()).unwrap_or(usize::MAX))
+            }
+            Err(_) => Err(disconnected(OPERATION, "the members' queue does not answer")),
+        }
+    }
+}
+
+/// Keeps the member counted and its share fair; never ends.
+pub(crate) async fn balance(seat: &Arc<Seat>, slots: &[Arc<Slot>], mut presence: Presence) {
+    let Some(queue) = presence.queue() else { return std::future::pending().await };
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let is_shared = matches!(&seat.role, Role::Member(_, record) if record.shared);
+    loop {
+        tick.tick().await;
+        if let Err(error) = presence.attend(&queue).await {
+            tracing::debug!(%error, "the member is not counted");
+            continue;
+        }
+        let owned = slots.iter().filter(|slot| slot.owned().is_some()).count();
+        // One queue is nobody's surplus, and what is shared freely has no owner.
+        if owned < 2 || is_shared {
+            continue;
+        }
+        match presence.count(&queue).await {
+            Ok(members) => hand_over_surplus(slots, slots.len().div_ceil(members.max(1))),
+            Err(error) => tracing::debug!(%error, "the members are not counted"),
+        }
+    }
+}
+
+/// Hands over what is more than `share`, the longest owned first.
+fn hand_over_surplus(slots: &[Arc<Slot>], share: usize) {
+    let now = Instant::now();
+    let mut owned: Vec<(Instant, &Arc<Slot>)> =
+        slots.iter().filter_map(|slot| Some((slot.owned()?, slot))).collect();
+    let surplus = owned.len().saturating_sub(share);
+    owned.sort_by_key(|(since, _)| *since);
+    let may_go = owned.into_iter().filter(|(_, slot)| slot.may_go(now));
+    for (_, slot) in may_go.take(surplus) {
+        slot.hand_over.notify_one();
+    }
+}

@@ -1,0 +1,396 @@
+//! The broker itself: its two connections, and what the five methods of the contract do with them.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::Channel;
+use lapin::options::ExchangeDeclareOptions;
+use lapin::types::{FieldTable, ShortString};
+use smol_str::SmolStr;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use trunkline_core::{
+    Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, Group, Health,
+    HealthStatus, Pattern, PublishOptions, Publishing, Result, StartAt, SubscribeOptions,
+    Subscription,
+};
+
+use crate::config::RabbitMqConfig;
+use crate::consume::{RabbitMqSubscription, Seat};
+use crate::delay::Ladder;
+use crate::error::{close_timed_out, closed, driver};
+use crate::link::Link;
+use crate::lock;
+use crate::log::Log;
+use crate::names::short;
+use crate::publish::Publisher;
+use crate::registry::{Attempts, GroupLine, Letters, Registry, line};
+use crate::topology::{GroupRecord, Topology, table, text};
+
+/// A broker over RabbitMQ; clones share it.
+///
+/// Accepted means confirmed by every durable queue that the event was routed to. Events of one key
+/// go to one queue of a group, which one member consumes at a time. What is retried, delayed or given
+/// up is confirmed elsewhere before it is acknowledged, so that a failure can double it and not lose
+/// it.
+#[derive(Clone)]
+pub struct RabbitMqBroker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Arc<RabbitMqConfig>,
+    capabilities: Capabilities,
+    /// Publishing and consuming apart: a server short of memory blocks the connections that publish,
+    /// acknowledgements on them included.
+    publish_link: Arc<Link>,
+    pub(crate) consume_link: Arc<Link>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) publisher: Publisher,
+    ladder: Ladder,
+    /// Groups that were declared on the connection of this number, with these settings.
+    declared: Mutex<HashMap<Group, (u64, GroupRecord)>>,
+    pub(crate) registry: Arc<Log<Registry>>,
+    attempts: Mutex<HashMap<Group, Arc<Log<Attempts>>>>,
+    letters: Mutex<HashMap<Option<Group>, Arc<Log<Letters>>>>,
+    /// One at a time settles dead letters, so that this process settles each once.
+    pub(crate) settling: tokio::sync::Mutex<()>,
+    /// Exchanges that a publish named and that are there.
+    foreign: Mutex<HashSet<SmolStr>>,
+    /// The subscriptions of this process, for what only they know.
+    seats: Mutex<Vec<Weak<Seat>>>,
+    tasks: Mutex<JoinSet<()>>,
+    closing: watch::Sender<Option<Instant>>,
+    /// A receiver for each subscription that has not left.
+    live: watch::Sender<()>,
+    is_closed: AtomicBool,
+    me: Weak<Shared>,
+}
+
+impl RabbitMqBroker {
+    /// Connects to the server, which is tried for until `connect_timeout` is over.
+    ///
+    /// # Errors
+    /// `Disconnected`, with the address, when it cannot be reached; `Config` for settings or
+    /// credentials that are wrong.
+    pub async fn connect(config: RabbitMqConfig) -> Result<Self> {
+        config.check()?;
+        let config = Arc::new(config);
+        let topology = Arc::new(Topology::new(&config)?);
+        let publish_link = Arc::new(Link::open(&config, "publish").await?);
+        let consume_link = Arc::new(Link::open(&config, "consume").await?);
+        let (stuck, reports) = mpsc::unbounded_channel();
+        let publisher = Publisher::start(&config, &publish_link, &topology, &stuck);
+        let shared = Arc::new_cyclic(|me: &Weak<Shared>| Shared {
+            capabilities: capabilities(),
+            registry: Log::new(topology.names.registry(), me, FieldTable::default()),
+            config,
+            publish_link,
+            consume_link,
+            topology,
+            publisher,
+            ladder: Ladder::default(),
+            declared: Mutex::default(),
+            attempts: Mutex::default(),
+            letters: Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
+            foreign: Mutex::default(),
+            seats: Mutex::default(),
+            tasks: Mutex::default(),
+            closing: watch::Sender::new(None),
+            live: watch::Sender::new(()),
+            is_closed: AtomicBool::new(false),
+            me: Weak::clone(me),
+        });
+        shared.declare_base().await?;
+        shared.spawn(crate::repair::repair(Arc::downgrade(&shared), reports));
+        Ok(Self { shared })
+    }
+}
+
+/// What RabbitMQ can do.
+fn capabilities() -> Capabilities {
+    let mut capabilities = Capabilities::minimal("rabbitmq", Durability::Replicated);
+    capabilities.delay = true;
+    capabilities.priority_lanes = true;
+    capabilities.dead_letters = true;
+    capabilities.shared_keys = true;
+    capabilities.exchange = true;
+    capabilities.headers = true;
+    capabilities
+}
+
+impl Shared {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.is_closed() { Err(closed(operation)) } else { Ok(()) }
+    }
+
+    pub(crate) fn check_publish(&self, options: &PublishOptions) -> Result<()> {
+        self.capabilities.check_publish(options)?;
+        let moved = options.wire.as_ref().is_some_and(|wire| wire.exchange.is_some());
+        if moved && options.delay.is_some() {
+            let message = "a delayed publish cannot go to another exchange: its events come out of \
+                           the delay where groups are bound";
+            return Err(Error::new(ErrorKind::Invalid, "publish", message));
+        }
+        Ok(())
+    }
+
+    /// Runs a task for as long as the broker lives.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Tells when the broker is being closed, and until when.
+    pub(crate) fn closing(&self) -> watch::Receiver<Option<Instant>> {
+        self.closing.subscribe()
+    }
+
+    pub(crate) fn seat(&self, seat: &Arc<Seat>) {
+        let mut seats = lock(&self.seats);
+        seats.retain(|seat| seat.strong_count() > 0);
+        seats.push(Arc::downgrade(seat));
+    }
+
+    /// What this process has of a group that is not out, and what is out.
+    pub(crate) fn counts_of(&self, group: &Group) -> (usize, usize) {
+        let seats: Vec<Arc<Seat>> = lock(&self.seats).iter().filter_map(Weak::upgrade).collect();
+        let of_group = seats.iter().filter(|seat| seat.group() == Some(group));
+        of_group.fold((0, 0), |(here, out), seat| {
+            let (more_here, more_out) = lock(&seat.inbox).counts();
+            (here + more_here, out + more_out)
+        })
+    }
+
+    /// Held by a subscription until it has left.
+    pub(crate) fn attend(&self) -> watch::Receiver<()> {
+        self.live.subscribe()
+    }
+
+    /// A channel of its own for a few calls: an error ends no other.
+    pub(crate) async fn consume_channel(&self, operation: &'static str) -> Result<Channel> {
+        let deadline = Instant::now() + self.config.connect_timeout;
+        let live = self.consume_link.live(deadline, operation).await?;
+        live.channel(operation).await
+    }
+
+    /// Closes such a channel; one that an error has closed is gone already.
+    pub(crate) async fn leave(&self, channel: Channel) {
+        if channel.status().connected()
+            && let Ok(Err(cause)) =
+                timeout(self.config.connect_timeout, channel.close(200, "done".into())).await
+        {
+            tracing::debug!(%cause, "a channel was gone before it was closed");
+        }
+    }
+
+    async fn declare_base(&self) -> Result<()> {
+        let channel = self.consume_channel("declare").await?;
+        let declared = self.topology.declare_base(&channel).await;
+        self.leave(channel).await;
+        declared
+    }
+
+    pub(crate) async fn ensure_ladder(&self, rung: u32) -> Result<()> {
+        if self.ladder.has(rung) {
+            return Ok(());
+        }
+        let channel = self.consume_channel("declare").await?;
+        let declared = self.ladder.declare(&self.topology, &channel, rung).await;
+        self.leave(channel).await;
+        declared
+    }
+
+    pub(crate) fn forget_ladder(&self) {
+        self.ladder.forget();
+    }
+
+    /// Fails for an exchange that is not there: a publish to it would end the channel, with everything
+    /// on its way.
+    pub(crate) async fn ensure_exchange(&self, name: &SmolStr) -> Result<()> {
+        if name.is_empty() || lock(&self.foreign).contains(name) {
+            return Ok(());
+        }
+        let channel = self.consume_channel("publish").await?;
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let kind = lapin::ExchangeKind::Topic;
+        let name_on_wire: ShortString = short(name.as_str())?;
+        let asked = channel.exchange_declare(name_on_wire, kind, passive, FieldTable::default());
+        let asked = asked.await;
+        self.leave(channel).await;
+        asked.map_err(|cause| driver("publish", cause).with("exchange", name))?;
+        lock(&self.foreign).insert(name.clone());
+        Ok(())
+    }
+
+    /// Makes a group, or adds topics to it; it takes events when this returns.
+    pub(crate) async fn ensure_group(
+        &self,
+        group: &Group,
+        wanted: GroupRecord,
+    ) -> Result<GroupRecord> {
+        self.topology.check(&self.capabilities, Some(group), &wanted.topics)?;
+        if !self.topology.owns(group) {
+            return Ok(wanted);
+        }
+        self.registry.follow().await?;
+        let known = |registry: &Registry| registry.groups.get(group).cloned();
+        let covers = |known: &GroupRecord| wanted.topics.iter().all(|t| known.topics.contains(t));
+        if !self.registry.read(known).is_some_and(|known| covers(&known)) {
+            let record = GroupLine::Group { name: group.clone(), settings: wanted.clone() };
+            self.registry.append(line(&record)?).await?;
+        }
+        let record = self.registry.read(known).unwrap_or(wanted);
+        let epoch = self.consume_link.now().map_or(0, |live| live.epoch);
+        let is_declared = |(then, with): &(u64, GroupRecord)| *then == epoch && *with == record;
+        if !lock(&self.declared).get(group).is_some_and(is_declared) {
+            self.declare_group(group, &record).await?;
+            lock(&self.declared).insert(group.clone(), (epoch, record.clone()));
+        }
+        Ok(record)
+    }
+
+    /// Declares the queues and bindings of a group, again or for the first time.
+    pub(crate) async fn declare_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
+        let channel = self.consume_channel("declare").await?;
+        let declared = async {
+            self.topology.declare_base(&channel).await?;
+            self.topology.declare_group(&channel, group, record).await
+        };
+        let declared = declared.await;
+        self.leave(channel).await;
+        declared
+    }
+
+    pub(crate) fn attempts_of(&self, group: &Group) -> Arc<Log<Attempts>> {
+        let mut logs = lock(&self.attempts);
+        let log = logs.entry(group.clone()).or_insert_with(|| {
+            // What was retried at once is settled soon; a day is longer than any outage that a group
+            // comes back from with the same prefetched events.
+            let kept = table([
+                ("x-max-age", text("1D")),
+                ("x-stream-max-segment-size-bytes", lapin::types::AMQPValue::LongLongInt(4 << 20)),
+            ]);
+            Log::new(self.topology.names.attempts(group), &self.me, kept)
+        });
+        Arc::clone(log)
+    }
+
+    /// Forgets a group that is gone.
+    pub(crate) fn forget_group(&self, group: &Group) {
+        lock(&self.declared).remove(group);
+        lock(&self.attempts).remove(group);
+    }
+
+    pub(crate) fn letters_of(&self, group: Option<&Group>) -> Arc<Log<Letters>> {
+        let mut logs = lock(&self.letters);
+        let log = logs.entry(group.cloned()).or_insert_with(|| {
+            Log::new(self.topology.names.state(group), &self.me, FieldTable::default())
+        });
+        Arc::clone(log)
+    }
+
+    pub(crate) fn group_record(
+        &self,
+        topics: Vec<Pattern>,
+        order: trunkline_core::Order,
+        lanes: bool,
+    ) -> GroupRecord {
+        let shared = order == trunkline_core::Order::None;
+        // Members that share freely need no partitions.
+        let partitions = if shared { 1 } else { self.config.partitions_of(&topics) };
+        GroupRecord { topics, shared, lanes, partitions }
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitMqBroker {
+    fn capabilities(&self) -> &Capabilities {
+        &self.shared.capabilities
+    }
+
+    fn publish<'a>(&'a self, events: &'a [Event], options: &'a PublishOptions) -> Publishing<'a> {
+        crate::publish::publish(&self.shared, events, options)
+    }
+
+    async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Subscription>> {
+        self.shared.check_open("subscribe")?;
+        self.shared.capabilities.check_subscribe(&options)?;
+        self.shared.topology.check(
+            &self.shared.capabilities,
+            options.group.as_ref(),
+            &options.topics,
+        )?;
+        Ok(Box::new(RabbitMqSubscription::open(&self.shared, options).await?))
+    }
+
+    async fn health(&self) -> Health {
+        let shared = &self.shared;
+        let reconnects = shared.publish_link.reconnects() + shared.consume_link.reconnects();
+        if let Err(error) = shared.check_open("health") {
+            return Health::down(error.to_string()).with_reconnects(reconnects);
+        }
+        let publish = shared.publish_link.now();
+        let is_blocked = publish.as_ref().is_some_and(|l| l.connection.status().blocked());
+        let ups = [publish.is_some(), shared.consume_link.now().is_some()];
+        let mut health = Health::up().with_reconnects(reconnects);
+        health.status = match ups {
+            [true, true] if !is_blocked => HealthStatus::Up,
+            [false, false] => HealthStatus::Down,
+            _ => HealthStatus::Degraded,
+        };
+        health
+            .with("address", shared.config.address())
+            .with("publishing", if ups[0] { "connected" } else { "reconnecting" })
+            .with("consuming", if ups[1] { "connected" } else { "reconnecting" })
+            .with("blocked", is_blocked)
+            .with("subscriptions", shared.live.receiver_count())
+    }
+
+    async fn close(&self, deadline: Duration) -> Result<()> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + deadline;
+        shared.is_closed.store(true, Ordering::Release);
+        shared.closing.send_replace(Some(deadline));
+        let have_left = tokio::time::timeout_at(deadline, shared.live.closed()).await.is_ok();
+        let is_flushed = shared.publisher.close(deadline, shared.is_flushing()).await;
+        shared.publish_link.close(deadline).await;
+        shared.consume_link.close(deadline).await;
+        lock(&shared.tasks).abort_all();
+        if have_left && is_flushed { Ok(()) } else { Err(close_timed_out()) }
+    }
+
+    fn admin(&self) -> Option<&dyn BrokerAdmin> {
+        Some(self)
+    }
+}
+
+impl fmt::Debug for RabbitMqBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMqBroker")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says once for each new group what a start at the beginning means here.
+pub(crate) fn warn_of_start(group: &Group, start: StartAt) {
+    if start == StartAt::Beginning {
+        tracing::warn!(
+            %group,
+            "RabbitMQ keeps no history: the beginning of a new group is its creation"
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! The task of one queue of a subscription: a channel of its own, and how it is left.
+//!
+//! A queue is handed over by closing its channel: what is not acknowledged goes back to the front, in
+//! order, before the next member gets anything. `basic.cancel` would let the next member begin while
+//! this one still handles, and give back newer events first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use lapin::message::Delivery as Message;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use trunkline_core::{ErrorKind, Result};
+
+use crate::balance::Slot;
+use crate::codec::{Received, decode, text_of};
+use crate::consume::{Leave, Role, Seat};
+use crate::error::driver;
+use crate::inbox::Entry;
+use crate::link::jittered;
+use crate::lock;
+use crate::mutant::Mutant;
+use crate::names::PROBE;
+use crate::registry::event_key;
+use crate::tap::{LINGER, Tap};
+use crate::topology::PASSIVE;
+
+/// How long the server may take to answer before the channel is left to itself.
+const ANSWER: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+/// How much is received before acknowledgements have their turn.
+const BURST: usize = 256;
+
+/// How the work on a channel ended.
+enum End {
+    /// Everything landed, or not.
+    Left(bool),
+    HandedOver,
+    /// The channel or the connection is gone.
+    Lost,
+    /// The queue is gone, or was never there.
+    Vanished,
+}
+
+struct Open {
+    channel: Channel,
+    consumer: Consumer,
+    tap: Arc<Tap>,
+    /// Whether attempts that others have written are known.
+    synced: bool,
+}
+
+pub(crate) struct Runner {
+    seat: Arc<Seat>,
+    slot: Arc<Slot>,
+    prefetch: u16,
+    ending: watch::Receiver<Option<Leave>>,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        seat: Arc<Seat>,
+        slot: Arc<Slot>,
+        prefetch: u16,
+        ending: watch::Receiver<Option<Leave>>,
+    ) -> Self {
+        Self { seat, slot, prefetch, ending }
+    }
+
+    /// Takes from the queue until the subscription ends; true when everything landed.
+    pub(crate) async fn run(mut self) -> bool {
+        loop {
+            let mut ending = self.ending.clone();
+            let opened = tokio::select! {
+                _ = until_ending(&mut ending) => None,
+                opened = self.open() => Some(opened),
+            };
+            let Some(opened) = opened else { return self.forget_queue().await };
+            let end = match opened {
+                Ok(open) => self.serve(open).await,
+                Err(error) if error.kind() == ErrorKind::NotFound => End::Vanished,
+                Err(error) => {
+                    tracing::debug!(%error, queue = %self.slot.queue.name, "a queue is not open");
+                    tokio::time::sleep(jittered(PAUSE)).await;
+                    continue;
+                }
+            };
+            self.slot.disown(matches!(end, End::HandedOver));
+            match end {
+                End::Left(landed) => return self.forget_queue().await && landed,
+                End::HandedOver => {}
+                End::Lost => tokio::time::sleep(jittered(PAUSE)).await,
+                End::Vanished => self.declare().await,
+            }
+        }
+    }
+
+    async fn declare(&self) {
+        tracing::warn!(
+            queue = %self.slot.queue.name,
+            "a queue has vanished, with what was in it, and is declared again"
+        );
+        if let Err(error) = self.seat.declare().await {
+            tracing::debug!(%error, "a queue cannot be declared");
+            tokio::time::sleep(jittered(PAUSE)).await;
+        }
+    }
+
+    async fn open(&self) -> Result<Open> {
+        const OPERATION: &str = "consume";
+        let wrong = |cause| driver(OPERATION, cause);
+        let channel = self.seat.shared.consume_channel(OPERATION).await?;
+        let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
+        let tap = Arc::new(Tap::new(self.prefetch));
+        let name = self.slot.queue.name.clone();
+        let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+        let opening = async {
+            qos.await.map_err(wrong)?;
+            let consuming = channel.basic_consume(name, tag, options, FieldTable::default());
+            consuming.await.map_err(wrong)
+        };
+        let consumer = match timeout(ANSWER, opening).await {
+            Ok(opened) => opened?,
+            Err(_) => {
+                let address = self.seat.shared.config.address();
+                return Err(crate::error::disconnected(OPERATION, &address));
+            }
+        };
+        // A wish from before belongs to the channel from before.
+        let _stale = self.slot.hand_over.notified().now_or_never();
+        Ok(Open { channel, consumer, tap, synced: false })
+    }
+
+    async fn serve(&mut self, mut open: Open) -> End {
+        let slot = Arc::clone(&self.slot);
+        let mut ending = self.ending.clone();
+        let mut flush_at: Option<Instant> = None;
+        loop {
+            let timer = async {
+                match flush_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                leave = until_ending(&mut ending) => {
+                    let deadline = leave.and_then(|leave| leave.deadline);
+                    return End::Left(self.drain(open, deadline).await);
+                }
+                () = slot.hand_over.notified() => {
+                    let landed = self.drain(open, None).await;
+                    return if landed { End::HandedOver } else { End::Lost };
+                }
+                () = open.tap.wake.notified() => {}
+                () = timer => {}
+                next = open.consumer.next() => match next {
+                    Some(Ok(message)) => {
+                        if !self.receive(&mut open, message).await {
+                            return self.lose(&open);
+                        }
+                    }
+                    // We never cancel: the queue is gone, or its leader.
+                    None if open.channel.status().connected() => {
+                        self.lose(&open);
+                        return End::Vanished;
+                    }
+                    Some(Err(_)) | None => return self.lose(&open),
+                },
+            }
+            let (is_some, is_worth) = open.tap.due();
+            let now = Instant::now();
+            let is_late = flush_at.is_some_and(|at| at <= now);
+            if is_some && !is_worth && !is_late {
+                flush_at.get_or_insert(now + LINGER);
+            } else if is_some {
+                if open.tap.flush(&open.channel, false).await.is_err() {
+                    return self.lose(&open);
+                }
+                flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
+            }
+        }
+    }
+
+    fn lose(&self, open: &Open) -> End {
+        open.tap.die();
+        self.seat.with_inbox(|inbox| inbox.forget(&open.tap));
+        End::Lost
+    }
+
+    /// Takes a delivery, and what has come with it. False when the channel is of no use any more.
+    async fn receive(&self, open: &mut Open, first: Message) -> bool {
+        self.slot.own();
+        let mut next = Some(first);
+        let mut count = 0;
+        while let Some(message) = next.take() {
+            let Some(entry) = self.read(open, message).await else { return false };
+            if let Some(entry) = entry {
+                let urgency = self.slot.queue.urgency;
+                self.seat.with_inbox(|inbox| inbox.push(urgency, entry));
+            }
+            count += 1;
+            if count < BURST
+                && let Some(Some(Ok(message))) = open.consumer.next().now_or_never()
+            {
+                next = Some(message);
+            }
+        }
+        true
+    }
+
+    /// None when the channel is of no use any more; nothing within for what is not for the subscriber.
+    async fn read(&self, open: &mut Open, mut message: Message) -> Option<Option<Entry>> {
+        let tag = message.delivery_tag;
+        open.tap.receive(tag);
+        let headers = message.properties.headers().as_ref();
+        let is_probe = headers.is_some_and(|headers| text_of(headers, PROBE).is_some());
+        let is_redelivered = message.redelivered;
+        let received = decode(&mut message);
+        if is_probe || !self.is_wanted(&received) {
+            open.tap.ack(tag);
+            return Some(None);
+        }
+        if let Some(due) = received.due.filter(|due| *due > Timestamp::now()) {
+            return self.wait_on(open, tag, &received, due).await.then_some(None);
+        }
+        if Mutant::AckEarly.is_on(&self.seat.shared.config) {
+            open.tap.ack(tag);
+        }
+        let Received { event, defect, mut attempts, redeliveries, copy, .. } = received;
+        if is_redelivered {
+            attempts = attempts.max(self.written_attempts(open, &event_key(&event, &copy)).await?);
+        }
+        let tap = Arc::clone(&open.tap);
+        Some(Some(Entry { event, defect, attempts, redeliveries, copy, tap, tag }))
+    }
+
+    /// An exchange that does not look at topics hands over what nobody here asked for.
+    fn is_wanted(&self, received: &Received) -> bool {
+        !self.seat.shared.topology.filters()
+            || self.seat.topics.iter().any(|topic| topic.matches(received.event.topic()))
+    }
+
+    /// Sends an event on that has a longer way to go than the ladder is high.
+    async fn wait_on(&self, open: &Open, tag: u64, received: &Received, due: Timestamp) -> bool {
+        let left = due.duration_since(Timestamp::now());
+        let left = Duration::try_from(left).unwrap_or_default();
+        let seat = &self.seat;
+        let copied = crate::codec::encode(&received.event, seat.shared.publisher.next_slot());
+        let sent = match copied {
+            Ok(message) => {
+                let message = message
+                    .header(crate::names::TOPIC, received.event.topic().as_str())
+                    .header(crate::names::ATTEMPTS, received.attempts.to_string());
+                seat.delay(left, message).await
+            }
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => open.tap.ack(tag),
+            Err(error) => {
+                tracing::debug!(%error, "a delayed event cannot go on");
+                false
+            }
+        }
+    }
+
+    /// What an earlier owner of the queue has written of an event; none when it cannot be read.
+    async fn written_attempts(&self, open: &mut Open, event: &str) -> Option<u32> {
+        let Role::Member(group, record) = &self.seat.role else {
+            return Some(lock(&self.seat.attempts).of(event));
+        };
+        let log = self.seat.shared.attempts_of(group);
+        if !open.synced {
+            if let Err(error) = log.sync().await {
+                tracing::debug!(%error, "attempts cannot be read");
+                return None;
+            }
+            // Members that share freely take over from each other at any time.
+            open.synced = !record.shared;
+        }
+        Some(log.read(|attempts| attempts.of(event)))
+    }
+
+    /// Starts nothing more, waits for what is out, and closes the channel when its acknowledgements
+    /// have landed. True when they have.
+    async fn drain(&self, open: Open, deadline: Option<Instant>) -> bool {
+        let Open { channel, consumer, tap, .. } = open;
+        tap.shut();
+        self.seat.with_inbox(|inbox| inbox.forget(&tap));
+        let config = &self.seat.shared.config;
+        if Mutant::HandOverByCancel.is_on(config) {
+            let cancelling = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+            drop(timeout(ANSWER, cancelling).await);
+        }
+        let is_idle = self.wait_for_idle(&tap, &channel, deadline).await;
+        let barrier = async {
+            if Mutant::NoFlushOnClose.is_on(config) {
+                return Ok(());
+            }
+            tap.flush(&channel, true).await?;
+            if Mutant::NoBarrier.is_on(config) {
+                return Ok(());
+            }
+            // The server's quorum client drops acknowledgements under way when the channel closes:
+            // its answer says that these have arrived.
+            let name = self.slot.queue.name.clone();
+            channel.queue_declare(name, PASSIVE, FieldTable::default()).await.map(drop)
+        };
+        let has_landed = matches!(timeout(ANSWER, barrier).await, Ok(Ok(())));
+        tap.die();
+        self.seat.with_inbox(|inbox| inbox.forget(&tap));
+        let closed = timeout(ANSWER, channel.close(200, "handed over".into())).await;
+        // Only now: a consumer that is dropped on an open channel is cancelled.
+        drop(consumer);
+        is_idle && has_landed && matches!(closed, Ok(Ok(())))
+    }
+
+    /// False when the deadline passed first, or the channel ended.
+    async fn wait_for_idle(&self, tap: &Tap, channel: &Channel, deadline: Option<Instant>) -> bool {
+        let idle = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = tap.idle() => return true,
+                    () = tap.wake.notified() => {
+                        if tap.flush(channel, false).await.is_err() {
+                            return false;
+                        }
+                    }
+                    () = tokio::time::sleep(PAUSE) => {
+                        if !channel.status().connected() {
+                            return false;
+                        }
+                    }
+                }
+            }
+        };
+        match deadline {
+            Some(deadline) => timeout_at(deadline, idle).await.unwrap_or(false),
+            None => idle.await,
+        }
+    }
+
+    /// Deletes the queue of a broadcast subscriber that leaves; true when there is nothing to delete
+    /// or it is gone.
+    async fn forget_queue(&self) -> bool {
+        let Role::Listener(_) = &self.seat.role else { return true };
+        let shared = &self.seat.shared;
+        let deleting = async {
+            // Without a connection it expires by itself.
+            let live = shared.consume_link.now()?;
+            let channel = live.channel("leave").await.ok()?;
+            let name = self.slot.queue.name.clone();
+            channel.queue_delete(name, Default::default()).await.ok()?;
+            shared.leave(channel).await;
+            Some(())
+        };
+        timeout(ANSWER, deleting).await.is_ok()
+    }
+}
+
+/// How to end, once the subscription is to; none when it is gone.
+async fn until_ending(ending: &mut watch::Receiver<Option<Leave>>) -> Option<Leave> {
+    ending.wait_for(Option::is_some).await.ok().and_then(|leave| *leave)
+}

@@ -1,0 +1,451 @@
+//! Exchanges, queues and bindings: what the broker declares, and what it deletes.
+
+use std::sync::Arc;
+
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::{Channel, ExchangeKind};
+use serde::{Deserialize, Serialize};
+use trunkline_core::{Capabilities, Error, ErrorKind, Group, Pattern, Priority, Result};
+
+use crate::config::{ExchangeType, QueueType, RabbitMqConfig, SLOTS};
+use crate::delay::exit_key;
+use crate::error::driver;
+use crate::mutant::Mutant;
+use crate::names::{Names, SLOT, TOPIC, short};
+
+/// How long the queue of a broadcast subscriber outlives its connection. The server does not count
+/// the time that it is down itself.
+const BROADCAST_KEPT_MS: i32 = 600_000;
+
+/// The settings of a group; they are the first declarer's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupRecord {
+    pub(crate) topics: Vec<Pattern>,
+    /// Whether members share the events of one key.
+    pub(crate) shared: bool,
+    pub(crate) lanes: bool,
+    pub(crate) partitions: u32,
+}
+
+/// A queue of a group, or of a broadcast subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueOf {
+    pub(crate) name: ShortString,
+    /// How urgent its events are; higher goes first.
+    pub(crate) urgency: u8,
+}
+
+/// Knows what belongs to a broker's exchange, groups and subscribers.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    pub(crate) config: Arc<RabbitMqConfig>,
+    pub(crate) names: Names,
+}
+
+pub(crate) fn text(value: impl Into<Vec<u8>>) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value.into()))
+}
+
+pub(crate) fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert(ShortString::from(name), value);
+    }
+    table
+}
+
+pub(crate) const DURABLE: ExchangeDeclareOptions = ExchangeDeclareOptions {
+    passive: false,
+    durable: true,
+    auto_delete: false,
+    internal: false,
+    nowait: false,
+};
+
+pub(crate) const DURABLE_QUEUE: QueueDeclareOptions = QueueDeclareOptions {
+    passive: false,
+    durable: true,
+    exclusive: false,
+    auto_delete: false,
+    nowait: false,
+};
+
+pub(crate) const PASSIVE: QueueDeclareOptions = QueueDeclareOptions { passive: true, ..DURABLE_QUEUE };
+
+const DECLARE: &str = "declare";
+
+impl Topology {
+    pub(crate) fn new(config: &Arc<RabbitMqConfig>) -> Result<Self> {
+        let names = Names::new(&config.prefix, &config.exchange)?;
+        Ok(Self { config: Arc::clone(config), names })
+    }
+
+    fn kind(&self) -> ExchangeKind {
+        match self.config.exchange_type {
+            ExchangeType::Topic => ExchangeKind::Topic,
+            ExchangeType::Direct => ExchangeKind::Direct,
+            ExchangeType::Fanout => ExchangeKind::Fanout,
+            ExchangeType::Headers => ExchangeKind::Headers,
+        }
+    }
+
+    /// Whether the exchange hands a group what its patterns do not match too.
+    pub(crate) fn filters(&self) -> bool {
+        matches!(self.config.exchange_type, ExchangeType::Fanout)
+    }
+
+    /// The exchanges that every publish and every group needs.
+    pub(crate) async fn declare_base(&self, channel: &Channel) -> Result<()> {
+        let main = self.names.exchange.clone();
+        let is_predeclared = main.as_str().starts_with("amq.");
+        let options = ExchangeDeclareOptions {
+            passive: !self.config.declare || is_predeclared,
+            ..DURABLE
+        };
+        let none = FieldTable::default();
+        let declared = channel.exchange_declare(main, self.kind(), options, none.clone()).await;
+        declared.map_err(|cause| driver(DECLARE, cause))?;
+        if !self.config.declare {
+            return Ok(());
+        }
+        for name in [self.names.broadcast_only(), self.names.delay_exit()] {
+            let arguments = if name == self.names.delay_exit() {
+                table([("alternate-exchange", text(self.names.unrouted().as_str()))])
+            } else {
+                none.clone()
+            };
+            let declared = channel.exchange_declare(name, ExchangeKind::Topic, DURABLE, arguments);
+            declared.await.map_err(|cause| driver(DECLARE, cause))?;
+        }
+        Ok(())
+    }
+
+    /// The queues of a group that its members take from.
+    pub(crate) fn queues(&self, group: &Group, record: &GroupRecord) -> Vec<QueueOf> {
+        if let Some(existing) = self.existing_queues(group) {
+            return existing;
+        }
+        let partitions = 0..record.partitions;
+        let lanes: Vec<(Option<&str>, u8)> = if record.lanes {
+            Priority::ALL.iter().map(|lane| (Some(lane.as_str()), *lane as u8)).collect()
+        } else {
+            vec![(None, 0)]
+        };
+        let of = |partition| {
+            let names = &self.names;
+            lanes.iter().map(move |(lane, urgency)| QueueOf {
+                name: names.queue(group, partition, *lane),
+                urgency: *urgency,
+            })
+        };
+        partitions.flat_map(of).collect()
+    }
+
+    fn existing_queues(&self, group: &Group) -> Option<Vec<QueueOf>> {
+        let named = self.config.group_queues.get(group).cloned();
+        let existing = match named {
+            Some(names) => names,
+            None if !self.config.declare => vec![self.names.group(group).to_string()],
+            None => return None,
+        };
+        let queue = |name: String| QueueOf { name: ShortString::from(name), urgency: 0 };
+        Some(existing.into_iter().map(queue).collect())
+    }
+
+    /// Whether the queues of a group are ours to declare.
+    pub(crate) fn owns(&self, group: &Group) -> bool {
+        self.existing_queues(group).is_none()
+    }
+
+    /// Declares a group; it takes events when this returns.
+    pub(crate) async fn declare_group(
+        &self,
+        channel: &Channel,
+        group: &Group,
+        record: &GroupRecord,
+    ) -> Result<()> {
+        if !self.owns(group) {
+            return Ok(());
+        }
+        let members = self.names.members(group);
+        self.queue(channel, members, FieldTable::default()).await?;
+        let entry = self.names.group(group);
+        if record.lanes {
+            self.declare_lanes(channel, group, record).await?;
+        } else {
+            let rest = self.names.rest(group, None);
+            self.declare_slots(channel, &entry, rest, group, record, None).await?;
+        }
+        self.bind_patterns(channel, &entry, &record.topics).await?;
+        let key = exit_key('g', group.as_str())?;
+        self.bind_exchange(channel, &self.names.delay_exit(), &entry, key, None).await?;
+        self.settle_down(channel).await
+    }
+
+    /// An exchange that spreads slots over queues, and gives what has no slot to the first of them.
+    async fn declare_slots(
+        &self,
+        channel: &Channel,
+        name: &ShortString,
+        rest: ShortString,
+        group: &Group,
+        record: &GroupRecord,
+        lane: Option<&str>,
+    ) -> Result<()> {
+        let queue = |partition| self.names.queue(group, partition, lane);
+        for partition in 0..record.partitions {
+            self.queue(channel, queue(partition), self.queue_arguments(record)).await?;
+        }
+        let fanout = ExchangeKind::Fanout;
+        self.exchange(channel, rest.clone(), fanout, FieldTable::default()).await?;
+        self.bind_queue(channel, &queue(0), &rest, "", FieldTable::default()).await?;
+        let arguments = if Mutant::NoAlternateExchange.is_on(&self.config) {
+            FieldTable::default()
+        } else {
+            table([("alternate-exchange", text(rest.as_str()))])
+        };
+        self.exchange(channel, name.clone(), ExchangeKind::Headers, arguments).await?;
+        for slot in 0..SLOTS {
+            let arguments = table([("x-match", text("all")), (SLOT, text(slot.to_string()))]);
+            self.bind_queue(channel, &queue(slot % record.partitions), name, "", arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// A headers exchange in front of one for each priority; what has none is normal.
+    async fn declare_lanes(
+        &self,
+        channel: &Channel,
+        group: &Group,
+        record: &GroupRecord,
+    ) -> Result<()> {
+        let entry = self.names.group(group);
+        let normal = self.names.lane(group, Priority::Normal.as_str());
+        for lane in Priority::ALL {
+            let lane = lane.as_str();
+            let (name, rest) = (self.names.lane(group, lane), self.names.rest(group, Some(lane)));
+            self.declare_slots(channel, &name, rest, group, record, Some(lane)).await?;
+        }
+        let arguments = table([("alternate-exchange", text(normal.as_str()))]);
+        self.exchange(channel, entry.clone(), ExchangeKind::Headers, arguments).await?;
+        for lane in Priority::ALL {
+            let matching =
+                table([("x-match", text("all")), ("ce-priority", text(lane.as_str()))]);
+            let to = self.names.lane(group, lane.as_str());
+            self.bind_exchange(channel, &entry, &to, ShortString::default(), Some(matching)).await?;
+        }
+        Ok(())
+    }
+
+    fn queue_arguments(&self, record: &GroupRecord) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        match self.config.queue_type {
+            QueueType::Quorum => {
+                // No `x-delivery-limit`: 3.10 has none unless it is set, and every hand-over counts a
+                // delivery on what was prefetched. 4.x is told so, see README.
+                arguments.insert("x-queue-type".into(), text("quorum"));
+            }
+            QueueType::Classic => {
+                arguments.insert("x-queue-type".into(), text("classic"));
+            }
+        }
+        if !record.shared {
+            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        }
+        for (name, value) in &self.config.queue_arguments {
+            let value = value.parse().map_or_else(|_| text(value.as_str()), AMQPValue::LongLongInt);
+            arguments.insert(ShortString::from(name.as_str()), value);
+        }
+        arguments
+    }
+
+    /// Declares the queue of a broadcast subscriber.
+    pub(crate) async fn declare_broadcast(
+        &self,
+        channel: &Channel,
+        id: &str,
+        topics: &[Pattern],
+    ) -> Result<()> {
+        let queue = self.names.broadcast_queue(id);
+        let expiry = table([("x-expires", AMQPValue::LongInt(BROADCAST_KEPT_MS))]);
+        self.queue(channel, queue.clone(), expiry).await?;
+        let exit = self.names.delay_exit();
+        for topic in topics {
+            let (key, arguments) = self.binding(topic)?;
+            self.bind_queue(channel, &queue, &self.names.exchange, key.as_str(), arguments).await?;
+            if !self.config.declare {
+                continue;
+            }
+            let none = FieldTable::default;
+            let only = self.names.broadcast_only();
+            self.bind_queue(channel, &queue, &only, topic.as_str(), none()).await?;
+            for kind in ['t', 'b'] {
+                let key = exit_key(kind, topic.as_str())?;
+                self.bind_queue(channel, &queue, &exit, key.as_str(), none()).await?;
+            }
+        }
+        if self.config.declare {
+            let key = exit_key('q', id)?;
+            self.bind_queue(channel, &queue, &exit, key.as_str(), FieldTable::default()).await?;
+        }
+        self.settle_down(channel).await
+    }
+
+    /// The binding of a pattern to the main exchange.
+    fn binding(&self, pattern: &Pattern) -> Result<(ShortString, FieldTable)> {
+        let key = short(pattern.as_str())?;
+        let is_all = pattern.as_str() == "#";
+        match self.config.exchange_type {
+            ExchangeType::Topic => Ok((key, FieldTable::default())),
+            ExchangeType::Fanout => Ok((ShortString::default(), FieldTable::default())),
+            ExchangeType::Direct if pattern.exact().is_some() => Ok((key, FieldTable::default())),
+            ExchangeType::Headers if is_all => {
+                Ok((ShortString::default(), table([("x-match", text("all"))])))
+            }
+            ExchangeType::Headers if pattern.exact().is_some() => {
+                let matching = table([("x-match", text("all")), (TOPIC, text(pattern.as_str()))]);
+                Ok((key, matching))
+            }
+            kind => {
+                let message = format!(
+                    "the pattern `{pattern}` needs an exchange of type topic, and `{}` is {kind:?}",
+                    self.names.exchange
+                );
+                Err(Error::new(ErrorKind::Unsupported, "subscribe", message))
+            }
+        }
+    }
+
+    /// Fails, before any I/O, for what the exchange's type cannot do.
+    pub(crate) fn check(
+        &self,
+        capabilities: &Capabilities,
+        group: Option<&Group>,
+        topics: &[Pattern],
+    ) -> Result<()> {
+        for topic in topics {
+            self.binding(topic)?;
+        }
+        let Some(group) = group else { return Ok(()) };
+        let name = self.names.group(group);
+        if name == self.names.exchange || group.as_str().starts_with("amq.") {
+            let message = "a group may be called neither like the exchange nor `amq.…`: its own \
+                           exchange has its name";
+            let error = Error::new(ErrorKind::Invalid, "subscribe", message);
+            return Err(error.with("group", group).with("broker", capabilities.name));
+        }
+        Ok(())
+    }
+
+    async fn bind_patterns(
+        &self,
+        channel: &Channel,
+        entry: &ShortString,
+        topics: &[Pattern],
+    ) -> Result<()> {
+        for topic in topics {
+            let (key, arguments) = self.binding(topic)?;
+            let main = &self.names.exchange;
+            self.bind_exchange(channel, main, entry, key, Some(arguments)).await?;
+            let key = exit_key('t', topic.as_str())?;
+            self.bind_exchange(channel, &self.names.delay_exit(), entry, key, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a group; its dead letters stay. False when it has members.
+    pub(crate) async fn delete_group(
+        &self,
+        channel: &Channel,
+        group: &Group,
+        record: &GroupRecord,
+    ) -> Result<bool> {
+        let unused = QueueDeleteOptions { if_unused: true, ..Default::default() };
+        let members = self.names.members(group);
+        match channel.queue_delete(members, unused).await.map_err(|cause| driver("delete group", cause)) {
+            Err(error) if error.kind() == ErrorKind::Conflict => return Ok(false),
+            other => other?,
+        };
+        // The entry first, so that nothing comes in between.
+        let mut exchanges = vec![self.names.group(group), self.names.rest(group, None)];
+        if record.lanes {
+            for lane in Priority::ALL {
+                exchanges.push(self.names.lane(group, lane.as_str()));
+                exchanges.push(self.names.rest(group, Some(lane.as_str())));
+            }
+        }
+        for name in exchanges {
+            let deleted = channel.exchange_delete(name, ExchangeDeleteOptions::default()).await;
+            deleted.map_err(|cause| driver("delete group", cause))?;
+        }
+        let mut queues: Vec<ShortString> =
+            self.queues(group, record).into_iter().map(|queue| queue.name).collect();
+        queues.push(self.names.attempts(group));
+        for name in queues {
+            let deleted = channel.queue_delete(name, QueueDeleteOptions::default()).await;
+            deleted.map_err(|cause| driver("delete group", cause))?;
+        }
+        Ok(true)
+    }
+
+    /// Waits until the server has done all that was sent without waiting.
+    async fn settle_down(&self, channel: &Channel) -> Result<()> {
+        let passive = ExchangeDeclareOptions { passive: true, ..DURABLE };
+        let main = self.names.exchange.clone();
+        let asked = channel.exchange_declare(main, self.kind(), passive, FieldTable::default());
+        asked.await.map_err(|cause| driver(DECLARE, cause))
+    }
+
+    pub(crate) async fn queue(
+        &self,
+        channel: &Channel,
+        name: ShortString,
+        arguments: FieldTable,
+    ) -> Result<()> {
+        let declared = channel.queue_declare(name, DURABLE_QUEUE, arguments).await;
+        declared.map(drop).map_err(|cause| driver(DECLARE, cause))
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        channel: &Channel,
+        name: ShortString,
+        kind: ExchangeKind,
+        arguments: FieldTable,
+    ) -> Result<()> {
+        let declared = channel.exchange_declare(name, kind, DURABLE, arguments).await;
+        declared.map_err(|cause| driver(DECLARE, cause))
+    }
+
+    pub(crate) async fn bind_queue(
+        &self,
+        channel: &Channel,
+        queue: &ShortString,
+        exchange: &ShortString,
+        key: &str,
+        arguments: FieldTable,
+    ) -> Result<()> {
+        let options = QueueBindOptions { nowait: true };
+        let (queue, exchange) = (queue.clone(), exchange.clone());
+        let bound = channel.queue_bind(queue, exchange, short(key)?, options, arguments).await;
+        bound.map_err(|cause| driver(DECLARE, cause))
+    }
+
+    pub(crate) async fn bind_exchange(
+        &self,
+        channel: &Channel,
+        from: &ShortString,
+        to: &ShortString,
+        key: ShortString,
+        arguments: Option<FieldTable>,
+    ) -> Result<()> {
+        let options = ExchangeBindOptions { nowait: true };
+        let arguments = arguments.unwrap_or_default();
+        let bound = channel.exchange_bind(to.clone(), from.clone(), key, options, arguments).await;
+        bound.map_err(|cause| driver(DECLARE, cause))
+    }
+}

@@ -1,0 +1,320 @@
+//! The server is killed and comes back with its data.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::try_join;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use trunkline_bus::EventBus;
+use trunkline_core::{Broker, Event, PublishOptions, RetryClass, Topic, Typed};
+
+use super::load::{Flow, publish_all};
+use super::property::on_its_own_server;
+use super::scene::is_whole_matrix;
+use super::{FaultProperty, Scene};
+use crate::broker::{
+    Need, Subject, Taker, ack, eventually, keyed, number, numbered, patience, spread,
+};
+use crate::bus::stage::{Log, Seen, Step, log, spread_steps};
+use crate::failure::{Check, Failure, ensure, ensure_eq};
+use crate::server::LiveServer;
+
+pub(super) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
+    vec![
+        on_its_own_server!(what_was_accepted_survives_a_kill_of_the_server),
+        on_its_own_server!(a_flow_goes_on_through_kills_of_the_server_in_order_without_loss),
+        on_its_own_server!(a_bus_goes_on_through_a_kill_of_the_server_and_loses_nothing),
+        on_its_own_server!(a_broadcast_subscriber_misses_nothing_through_a_kill_of_the_server),
+        on_its_own_server!(a_group_without_members_keeps_what_waits_through_a_kill_of_the_server),
+        on_its_own_server!(delayed_events_survive_a_kill_while_they_come_due)
+            .needs(&[Need::Delay]),
+    ]
+}
+
+/// How long a dead server stays away: longer than a first try to connect again.
+const AWAY: Duration = Duration::from_millis(300);
+
+/// SIGKILL, and a start with the same data.
+async fn kill_and_restart(server: &LiveServer) -> Check {
+    server.kill().await?;
+    sleep(AWAY).await;
+    Ok(server.restart().await?)
+}
+
+/// How many kills, each at another moment.
+fn kills() -> u64 {
+    if is_whole_matrix() { 5 } else { 1 }
+}
+
+/// The numbers that were accepted, of publishers that take no refusal for an end.
+#[derive(Default)]
+struct Accepted {
+    numbers: Mutex<BTreeSet<u64>>,
+    next: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Accepted {
+    fn count(&self) -> u64 {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// One event after the other, each once.
+    async fn publish_on<B: Broker>(&self, subject: &Subject<B>, topic: &Topic) -> Check {
+        while !self.stop.load(Ordering::SeqCst) {
+            let number = self.next.fetch_add(1, Ordering::SeqCst);
+            let event = [numbered(topic, Some(&format!("key-{}", number % 40)), number)?];
+            let result = subject.broker.publish(&event, &PublishOptions::default()).await;
+            if result.is_ok() {
+                self.numbers.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+            } else {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn what_was_accepted_survives_a_kill_of_the_server<B: Broker>(scene: Scene<B>) -> Check {
+    let (subject, server) = (scene.process().await?, scene.server()?);
+    let topic = subject.topic("a")?;
+    subject.declare("g", &topic).await?;
+    let accepted = Arc::new(Accepted::default());
+    let mut publishers = JoinSet::new();
+    for _ in 0..4 {
+        let (subject, topic) = (subject.clone(), topic.clone());
+        let accepted = Arc::clone(&accepted);
+        publishers.spawn(async move { accepted.publish_on(&subject, &topic).await });
+    }
+    for kill in 0..kills() {
+        let enough = accepted.count() + 100 + 70 * kill;
+        let flows = || async { Ok(accepted.count() >= enough) };
+        eventually(2 * patience(), "publishers get on", flows).await?;
+        kill_and_restart(&server).await?;
+    }
+    let enough = accepted.count() + 100;
+    let flows = || async { Ok(accepted.count() >= enough) };
+    eventually(2 * patience(), "publishers get on after the restart", flows).await?;
+    accepted.stop.store(true, Ordering::SeqCst);
+    while let Some(ended) = publishers.join_next().await {
+        ended.map_err(|cause| Failure::new(format!("a publisher stopped: {cause}")))??;
+    }
+    let mut missing = accepted.numbers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    take_all(&mut subject.join("g", &topic).await?, &mut missing).await
+}
+
+/// Takes until nothing is missing any more; what comes twice or was never accepted is no matter.
+async fn take_all(taker: &mut Taker, missing: &mut BTreeSet<u64>) -> Check {
+    let all = missing.len();
+    while !missing.is_empty() {
+        let delivery = taker.next().await.map_err(|failure| {
+            let some: Vec<&u64> = missing.iter().take(10).collect();
+            let count = missing.len();
+            Failure::new(format!("{count} of {all} are lost, such as {some:?}: {failure}"))
+        })?;
+        missing.remove(&number(delivery.event())?);
+        // A connection that broke meanwhile takes the acknowledgement with it: then it comes again.
+        drop(ack(delivery).await);
+    }
+    Ok(())
+}
+
+/// The first runs of each key have to begin in the order of their numbers.
+fn ensure_first_runs_ordered(ran: &[u64], keys: u64) -> Check {
+    let mut seen = BTreeSet::new();
+    let mut latest = vec![None; usize::try_from(keys).unwrap_or_default()];
+    for number in ran.iter().filter(|number| seen.insert(**number)) {
+        let latest = &mut latest[usize::try_from(number % keys).unwrap_or_default()];
+        ensure!(*latest < Some(*number), "number {number} was begun after {latest:?} of its key");
+        *latest = Some(*number);
+    }
+    Ok(())
+}
+
+/// Reads runs until `count` different numbers have been begun.
+async fn until_all(seen: &mut Seen<u64>, ran: &mut Vec<u64>, count: u64) -> Check {
+    let mut different: BTreeSet<u64> = ran.iter().copied().collect();
+    while (different.len() as u64) < count {
+        let number = seen.next().await.map_err(|failure| {
+            let done = different.len();
+            let first = (0..).find(|at| !different.contains(at)).unwrap_or_default();
+            Failure::new(format!("{done} of {count} ran, number {first} did not: {failure}"))
+        })?;
+        different.insert(number);
+        ran.push(number);
+    }
+    Ok(())
+}
+
+/// A handler in a process of its own that writes down what it begins.
+async fn handling<B: Broker>(
+    subject: &Subject<B>,
+    topic: &Topic,
+    log: Log<u64>,
+) -> Result<EventBus, Failure> {
+    let bus = subject.bus().await?;
+    let consumer = subject.consumer("g", topic)?.concurrency(8).on(move |event: Event| {
+        log.note(number(&event).unwrap_or(u64::MAX));
+        async {}
+    });
+    bus.subscribe(consumer).await?;
+    Ok(bus)
+}
+
+async fn a_flow_goes_on_through_kills_of_the_server_in_order_without_loss<B: Broker>(
+    scene: Scene<B>,
+) -> Check {
+    let flow = Flow { keys: 40, count: 2_000 + 1_000 * kills(), per_second: 500 };
+    let server = scene.server()?;
+    let (publisher, one, two) =
+        (scene.process().await?, scene.process().await?, scene.process().await?);
+    let topic = publisher.topic("a")?;
+    let (log, mut seen) = log();
+    let _members = [
+        handling(&one, &topic, log.clone()).await?,
+        handling(&two, &topic, log.clone()).await?,
+    ];
+    let mut ran = Vec::new();
+    let killing = async {
+        for kill in 0..kills() {
+            until_all(&mut seen, &mut ran, 700 + 1_000 * kill).await?;
+            kill_and_restart(&server).await?;
+        }
+        until_all(&mut seen, &mut ran, flow.count).await
+    };
+    try_join(flow.publish(&publisher, &topic), killing).await?;
+    ensure_first_runs_ordered(&ran, flow.keys)?;
+    publisher.settled("g").await
+}
+
+async fn a_bus_goes_on_through_a_kill_of_the_server_and_loses_nothing<B: Broker>(
+    scene: Scene<B>,
+) -> Check {
+    const KEYS: u64 = 20;
+    const COUNT: u64 = 1_000;
+    let (subject, server) = (scene.process().await?, scene.server()?);
+    let topic = subject.topic("a")?;
+    let (bus, (log, mut seen)) = (subject.bus().await?, log());
+    let consumer = subject.consumer("g", &topic)?.concurrency(8).on(move |step: Typed<Step>| {
+        log.note(step.number);
+        async {}
+    });
+    bus.subscribe(consumer).await?;
+    let publishing = async {
+        for first in (0..COUNT).step_by(20) {
+            publish_with_bus(&bus, &spread_steps(&topic, KEYS, first..first + 20)?).await?;
+        }
+        Ok(())
+    };
+    let mut ran = Vec::new();
+    let killing = async {
+        until_all(&mut seen, &mut ran, COUNT / 4).await?;
+        kill_and_restart(&server).await?;
+        until_all(&mut seen, &mut ran, COUNT).await
+    };
+    try_join(publishing, killing).await?;
+    ensure_first_runs_ordered(&ran, KEYS)?;
+    subject.settled("g").await?;
+    ensure!(subject.letters("g").await?.is_empty(), "something became a dead letter");
+    Ok(())
+}
+
+/// As a service does that must not lose: what may be tried again is, with the same ids.
+async fn publish_with_bus(bus: &EventBus, events: &[Event]) -> Check {
+    let deadline = Instant::now() + 3 * patience();
+    let mut left = events.to_vec();
+    while !left.is_empty() {
+        let result = bus.publish_many(&left).await;
+        let mut failed = Vec::new();
+        for (place, error) in result.failures() {
+            let may_help = matches!(error.retry(), RetryClass::Transient | RetryClass::Ambiguous);
+            if !may_help || Instant::now() > deadline {
+                return Err(error.duplicate().into());
+            }
+            failed.push(left[place].clone());
+        }
+        if !failed.is_empty() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        left = failed;
+    }
+    Ok(())
+}
+
+async fn a_broadcast_subscriber_misses_nothing_through_a_kill_of_the_server<B: Broker>(
+    scene: Scene<B>,
+) -> Check {
+    let (subject, publisher) = (scene.process().await?, scene.process().await?);
+    let server = scene.server()?;
+    let topic = subject.topic("a")?;
+    let mut listener = subject.listen(&topic).await?;
+    publish_all(&publisher, &keyed(&topic, "k", 0..100)?).await?;
+    listener.expect(0..50).await?;
+    let publishing = async {
+        for number in 100..200 {
+            publish_all(&publisher, &keyed(&topic, "k", number..number + 1)?).await?;
+        }
+        Ok(())
+    };
+    let mut seen = Vec::new();
+    let listening = async {
+        let mut missing: BTreeSet<u64> = (50..200).collect();
+        while !missing.is_empty() {
+            let delivery = listener.next().await.map_err(|failure| {
+                Failure::new(format!("{} were missed: {failure}", missing.len()))
+            })?;
+            let number = number(delivery.event())?;
+            missing.remove(&number);
+            seen.push(number);
+            drop(ack(delivery).await);
+        }
+        Ok(())
+    };
+    let killing = kill_and_restart(&server);
+    try_join(try_join(publishing, listening), killing).await?;
+    ensure_first_runs_ordered(&seen, 1)
+}
+
+async fn a_group_without_members_keeps_what_waits_through_a_kill_of_the_server<B: Broker>(
+    scene: Scene<B>,
+) -> Check {
+    let (publisher, server) = (scene.process().await?, scene.server()?);
+    let topic = publisher.topic("a")?;
+    publisher.declare("g", &topic).await?;
+    publish_all(&publisher, &keyed(&topic, "k", 0..100)?).await?;
+    // At once: the server has had no time for anything but its promise.
+    kill_and_restart(&server).await?;
+    publish_all(&publisher, &keyed(&topic, "k", 100..150)?).await?;
+    let later = scene.process().await?;
+    let mut member = later.join("g", &topic).await?;
+    let mut found = Vec::new();
+    while found.last() != Some(&149) {
+        found.push(number(&member.event().await?)?);
+    }
+    // A publish whose answer the kill took may have been made twice.
+    found.dedup();
+    ensure_eq!(found, (0..150).collect::<Vec<u64>>(), "what waited for a member");
+    Ok(())
+}
+
+async fn delayed_events_survive_a_kill_while_they_come_due<B: Broker>(scene: Scene<B>) -> Check {
+    const COUNT: u64 = 2_000;
+    const STEPS: u64 = 10;
+    let (subject, server) = (scene.process().await?, scene.server()?);
+    let topic = subject.topic("a")?;
+    subject.declare("g", &topic).await?;
+    let begun = Instant::now();
+    for step in 0..STEPS {
+        let delay = Duration::from_millis(3_000 + 100 * step).saturating_sub(begun.elapsed());
+        let numbers = step * COUNT / STEPS..(step + 1) * COUNT / STEPS;
+        let options = PublishOptions::default().with_delay(delay);
+        subject.publish_with(&spread(&topic, 40, numbers)?, &options).await?;
+    }
+    tokio::time::sleep_until(begun + Duration::from_millis(3_400)).await;
+    kill_and_restart(&server).await?;
+    let mut missing = (0..COUNT).collect();
+    take_all(&mut subject.join("g", &topic).await?, &mut missing).await
+}
