@@ -4,6 +4,7 @@
 
 mod brokers;
 mod ci;
+mod conformance;
 mod demo;
 mod deny;
 mod examples;
@@ -34,8 +35,11 @@ Commands:
                             Real servers on their usual ports, or all four of them without a name.
                             They go on when this ends; data and logs stay in target/brokers, or in
                             TRUNKLINE_BROKERS_DIR. down is a clean stop, kill a SIGKILL, and restart
-                            starts again on the same data. up NAME --port N takes another port, 0 a free one;
-                            status --json prints an array of {name, url, pid, version}.
+                            starts again on the same data. up NAME --port N takes another port, or
+                            with 0 a free one; status --json prints an array of {name, url, pid,
+                            version}.
+  conformance-table         Write docs/conformance.md from the last complete run of each backend's
+                            suite: which property holds where, and how long it takes.
   help                      Print this.
 
 `test` fails when a test failed, when one was ignored, when a suite ended without a result, when an
@@ -63,6 +67,7 @@ enum Task {
     Help,
     Test(Breadth),
     Examples,
+    ConformanceTable,
     Ci(ci::Plan),
     Brokers(brokers::Order),
 }
@@ -106,7 +111,7 @@ fn parse(arguments: &[String]) -> Result<Task, Failure> {
     let allowed: &[&str] = match command.as_str() {
         "test" => &["--all"],
         "ci" => &["--all", "--no-tests"],
-        "examples" => &[],
+        "examples" | "conformance-table" => &[],
         "brokers" if !flags.iter().any(|flag| flag == "--help" || flag == "-h") => {
             return brokers::parse(flags).map(Task::Brokers);
         }
@@ -132,6 +137,7 @@ fn parse(arguments: &[String]) -> Result<Task, Failure> {
         "test" => Task::Test(breadth),
         "ci" if given("--no-tests") => Task::Ci(ci::Plan::WithoutTests),
         "ci" => Task::Ci(ci::Plan::Everything(breadth)),
+        "conformance-table" => Task::ConformanceTable,
         _ => Task::Examples,
     })
 }
@@ -144,6 +150,7 @@ fn run(workspace: &Workspace, task: &Task) -> Result<Ending, Failure> {
         }
         Task::Test(breadth) => return test::run(workspace, *breadth).map(report::Verdict::ending),
         Task::Examples => examples::run(workspace),
+        Task::ConformanceTable => conformance::run(workspace),
         Task::Brokers(order) => brokers::run(workspace, order),
         Task::Ci(plan) => return Ok(ci::run(workspace, *plan)),
     };
@@ -165,6 +172,7 @@ mod tests {
         assert_eq!(parsed("test"), Ok(Task::Test(Breadth::Sample)));
         assert_eq!(parsed("test --all"), Ok(Task::Test(Breadth::All)));
         assert_eq!(parsed("examples"), Ok(Task::Examples));
+        assert_eq!(parsed("conformance-table"), Ok(Task::ConformanceTable));
         assert_eq!(parsed("ci --all"), Ok(Task::Ci(ci::Plan::Everything(Breadth::All))));
         assert_eq!(parsed("ci --no-tests"), Ok(Task::Ci(ci::Plan::WithoutTests)));
         assert_eq!(parsed("test --help"), Ok(Task::Help));

@@ -25,7 +25,7 @@ Examples:
 
 Environment:
   TRUNKLINE__SECTION__KEY  a key of the configuration, such as TRUNKLINE__BROKER__TYPE=memory
-  TRUNKLINE_LOG            what is logged to standard error, such as info [default: warn]
+  TRUNKLINE_LOG            what is logged to standard error, such as info [default: off,trunkline=warn]
   NO_COLOR                 when set, nothing is coloured
 
 Exit status: 0 fine, 1 failed, 2 wrong usage or configuration, 3 input lines rejected, 4 time over,

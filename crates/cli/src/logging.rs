@@ -9,7 +9,11 @@ use crate::terminal;
 /// The variable that says what is logged, such as `info` or `trunkline_bus=debug`.
 pub(crate) const VARIABLE: &str = "TRUNKLINE_LOG";
 
-/// Starts logging: warnings, where the variable says nothing.
+/// What is logged where the variable says nothing: our own warnings. Drivers log what we report in our
+/// words, and errors where there are none, such as a connection that was closed on purpose.
+const USUAL: &str = "off,trunkline=warn";
+
+/// Starts logging: our own warnings, where the variable says nothing.
 ///
 /// # Errors
 /// When the variable holds no filter.
@@ -21,7 +25,7 @@ pub(crate) fn start() -> Result<(), String> {
                 "{VARIABLE}={text:?} is no filter such as `info` or `trunkline_bus=debug`: {error}"
             )
         })?,
-        _ => EnvFilter::new("warn"),
+        _ => EnvFilter::new(USUAL),
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     Ok(())

@@ -54,5 +54,6 @@ fn main() -> ExitCode {
         .bus("hybrid/remote", &capabilities(), remote)
         .bus("hybrid/local", &capabilities(), local)
         .bus("hybrid/both", &capabilities(), both)
+        .faults("hybrid/remote", &capabilities(), remote)
         .run()
 }

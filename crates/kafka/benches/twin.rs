@@ -162,7 +162,7 @@ fn handle_in_lanes(
             None => {
                 let wait = timeout(Duration::from_millis(1), lanes.handled(&mut handled));
                 // A wait in vain is no failure.
-                drop(runtime.block_on(async { wait.await }));
+                drop(runtime.block_on(wait));
             }
         }
         lanes.try_handled(&mut handled);

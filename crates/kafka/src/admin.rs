@@ -15,8 +15,8 @@ use trunkline_core::{
 
 use crate::broker::{KafkaBroker, Shared};
 use crate::client::{Clients, REQUEST};
-use crate::desk::Standing;
 use crate::note::Note;
+use crate::part::Standing;
 use crate::registry::GroupState;
 use crate::seat::{Role, Seat};
 use crate::topics::{Edge, Place32, blocking};
@@ -151,8 +151,7 @@ async fn info(
     let retry = shared.topics.names.retry(&name);
     let taken = all.iter().filter(|(physical, _)| {
         let topic = shared.topics.names.parse(physical);
-        *physical == retry
-            || topic.is_some_and(|topic| patterns.iter().any(|p| p.matches(&topic)))
+        *physical == retry || topic.is_some_and(|topic| patterns.iter().any(|p| p.matches(&topic)))
     });
     let places: Vec<Place32> =
         taken.flat_map(|(physical, partitions)| places(physical, *partitions)).collect();

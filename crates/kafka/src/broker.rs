@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use rdkafka::consumer::Consumer as _;
 use tokio::sync::Notify;
 use trunkline_core::{
-    Broker, BrokerAdmin, Capabilities, Durability, Event, Health, PublishOptions, Publishing, Result,
-    SubscribeOptions, Subscription, Topic,
+    Broker, BrokerAdmin, Capabilities, Durability, Event, Health, PublishOptions, Publishing,
+    Result, SubscribeOptions, Subscription, Topic,
 };
 
 use crate::client::{Clients, Link, Probe};
@@ -219,12 +219,15 @@ impl Broker for KafkaBroker {
         }
         self.shared.registry.stop();
         self.shared.changed.notify_one();
+        let left = || (begun + deadline).saturating_duration_since(Instant::now());
+        let mut left_all = Ok(());
         for seat in &seats {
-            let left = (begun + deadline).saturating_duration_since(Instant::now());
-            consume::finished(seat, left).await?;
+            // The flush needs a little of the time as well.
+            let limit = left().saturating_sub(deadline / 20);
+            left_all = left_all.and(consume::finished(seat, limit).await);
         }
-        let left = (begun + deadline).saturating_duration_since(Instant::now());
-        self.shared.producer.flush(left).await
+        let flushed = self.shared.producer.flush(left()).await;
+        left_all.and(flushed)
     }
 
     fn admin(&self) -> Option<&dyn BrokerAdmin> {

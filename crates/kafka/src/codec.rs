@@ -87,7 +87,11 @@ impl Draft {
     }
 
     /// The record of an event that was read, whether it is one or not.
-    pub(crate) fn again(event: &Event, extras: Option<&Extras>, is_defective: bool) -> Result<Self> {
+    pub(crate) fn again(
+        event: &Event,
+        extras: Option<&Extras>,
+        is_defective: bool,
+    ) -> Result<Self> {
         match extras {
             Some(extras) if is_defective => Ok(Self::raw(event, extras)),
             extras => Self::of(event, extras),
@@ -104,13 +108,8 @@ impl Draft {
     fn raw(event: &Event, extras: &Extras) -> Self {
         let payload = event.data().ok().and_then(|data| data.bytes);
         let headers = OwnedHeaders::new_with_capacity(extras.headers.len());
-        let draft = Self {
-            key: extras.key.clone(),
-            headers,
-            payload,
-            partition: None,
-            header_bytes: 0,
-        };
+        let draft =
+            Self { key: extras.key.clone(), headers, payload, partition: None, header_bytes: 0 };
         draft.with_all(&extras.headers)
     }
 
@@ -131,7 +130,7 @@ impl Draft {
         self
     }
 
-    pub(crate) fn with_text(self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn with_text(self, name: &str, value: &impl ToString) -> Self {
         self.with(name, Some(value.to_string().as_bytes()))
     }
 
@@ -166,11 +165,12 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
     let topic = own.topic.clone().unwrap_or_else(|| topic.clone());
     let payload = message.payload().map(Bytes::copy_from_slice);
     let read = match own.structured {
-        true => from_json(message.payload().unwrap_or_default(), Some(&topic))
-            .and_then(|event| event.amend(|attributes| {
+        true => from_json(message.payload().unwrap_or_default(), Some(&topic)).and_then(|event| {
+            event.amend(|attributes| {
                 attributes.set_topic(topic.clone());
                 Ok(())
-            })),
+            })
+        }),
         false => from_binary(message, &topic, &own, payload.clone()),
     };
     let read = read.map(|event| keyed(event, message.key()));
@@ -283,17 +283,16 @@ fn extras_of(
     own: &Own,
     is_defective: bool,
 ) -> Option<Box<Extras>> {
-    let key = message.key().filter(|key| {
-        is_defective || event.attributes().key().map(str::as_bytes) != Some(*key)
-    });
+    let key = message
+        .key()
+        .filter(|key| is_defective || event.attributes().key().map(str::as_bytes) != Some(*key));
     let is_placed = own.partition.is_some() || own.broadcast_only;
     if key.is_none() && !own.has_foreign && !is_defective && !is_placed {
         return None;
     }
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let kept = headers.filter(|header| {
-        is_foreign(header.key) || (is_defective && !header.key.starts_with(OURS))
-    });
+    let kept = headers
+        .filter(|header| is_foreign(header.key) || (is_defective && !header.key.starts_with(OURS)));
     let raw = |header: Header<'_, &[u8]>| {
         (SmolStr::new(header.key), header.value.map(Bytes::copy_from_slice))
     };

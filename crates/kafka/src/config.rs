@@ -111,7 +111,8 @@ impl KafkaConfig {
         let prefix = prefix.into();
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if prefix.len() > 40 || !prefix.bytes().all(fits) {
-            let message = "the prefix of Kafka names is at most 40 letters, digits, `.`, `_` and `-`";
+            let message =
+                "the prefix of Kafka names is at most 40 letters, digits, `.`, `_` and `-`";
             return Err(config_error(message).with("prefix", prefix));
         }
         self.prefix = prefix;
@@ -321,9 +322,11 @@ fn servers_of(url: &str) -> Result<String> {
         return Err(config_error(message));
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let servers: Vec<String> = rest.split(',').map(server_of).collect::<Option<_>>().ok_or_else(
-        || config_error(FORM).with("found", format!("kafka://{rest}")),
-    )?;
+    let servers: Vec<String> = rest
+        .split(',')
+        .map(server_of)
+        .collect::<Option<_>>()
+        .ok_or_else(|| config_error(FORM).with("found", format!("kafka://{rest}")))?;
     Ok(servers.join(","))
 }
 
@@ -335,9 +338,7 @@ fn server_of(server: &str) -> Option<String> {
     }
     let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     match port {
-        Some(port) if !port.ends_with(']') => {
-            port.parse::<u16>().ok().map(|_| server.to_owned())
-        }
+        Some(port) if !port.ends_with(']') => port.parse::<u16>().ok().map(|_| server.to_owned()),
         _ => Some(format!("{server}:9092")),
     }
 }

@@ -15,7 +15,8 @@ use crate::broker::Shared;
 use crate::desk::Turn;
 use crate::poller::{self, Start, Way, edge_of};
 use crate::queue::Entry;
-use crate::seat::{Handle, Role, Seat};
+use crate::seat::{Role, Seat};
+use crate::settle::Handle;
 use crate::topics::{Edge, Purpose};
 use crate::{delay, error};
 
@@ -134,7 +135,7 @@ async fn matching(shared: &Shared, patterns: &[Pattern]) -> Result<BTreeSet<(Str
 
 /// Waits until a seat's thread has left.
 pub(crate) async fn finished(seat: &Seat, limit: Duration) -> Result<()> {
-    tokio::time::timeout(limit, seat.finished()).await.map_err(|_| {
+    tokio::time::timeout(limit, seat.finished()).await.map_err(|_late| {
         let message = "the subscription has not left Kafka in time; it goes on leaving";
         Error::new(ErrorKind::TimedOut, "close", message)
     })

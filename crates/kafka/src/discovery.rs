@@ -16,8 +16,7 @@ const PULSE: Duration = Duration::from_secs(1);
 /// group has changed.
 pub(crate) async fn run(shared: Weak<Shared>) {
     let Some(first) = shared.upgrade() else { return };
-    let (changed, interval) =
-        (Arc::clone(&first.changed), first.clients.config.discovery_interval);
+    let (changed, interval) = (Arc::clone(&first.changed), first.clients.config.discovery_interval);
     drop(first);
     let mut next = Instant::now() + interval;
     loop {

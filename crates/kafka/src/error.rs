@@ -127,6 +127,10 @@ pub(crate) fn request(operation: &'static str, cause: KafkaError) -> Error {
             | Code::NotCoordinator
             | Code::LeaderNotAvailable
             | Code::NotLeaderForPartition
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::ReplicaNotAvailable
             | Code::WaitingForCoordinator,
         ) => ErrorKind::Disconnected,
         _ => ErrorKind::Backend,

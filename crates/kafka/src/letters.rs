@@ -62,7 +62,8 @@ fn encode(letter: &DeadLetter) -> Result<Vec<u8>> {
         letter.error_text.truncate(end.unwrap_or(0));
     }
     serde_json::to_vec(&letter).map_err(|cause| {
-        Error::new(ErrorKind::Encode, "dead-letter", "the dead letter does not encode").because(cause)
+        Error::new(ErrorKind::Encode, "dead-letter", "the dead letter does not encode")
+            .because(cause)
     })
 }
 

@@ -19,14 +19,18 @@ mod letters;
 mod mutant;
 mod names;
 mod note;
+mod pace;
+mod part;
 mod poller;
 mod producer;
 mod publish;
 mod queue;
 mod registry;
 mod seat;
+mod settle;
 mod topics;
 mod track;
+mod watch;
 
 pub use broker::KafkaBroker;
 pub use config::KafkaConfig;

@@ -13,7 +13,7 @@ pub enum Mutant {
     NoDrainBeforeRevoke,
     /// What is settled after its partition was lost is committed all the same.
     NoFence,
-    /// Closing drops what was published and is not confirmed yet.
+    /// Publishing does not wait for its confirmation, and closing drops what has none.
     NoFlushOnClose,
 }
 

@@ -9,8 +9,14 @@ const MAX_BYTES: usize = 249;
 /// `.` and `_`.
 const ALIAS: &str = "..alias";
 
+/// Topics of Kafka's own, which no pattern means: a group that took them would make records in them by
+/// settling, without end.
+const INTERNAL: [&str; 4] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
 /// How long the delays of a delay topic are, at most, and the end of its name.
-const TIERS: [(u64, &str); 4] = [(1_000, "1s"), (60_000, "1m"), (3_600_000, "1h"), (u64::MAX, "max")];
+const TIERS: [(u64, &str); 4] =
+    [(1_000, "1s"), (60_000, "1m"), (3_600_000, "1h"), (u64::MAX, "max")];
 
 /// Makes and reads physical names.
 #[derive(Debug, Clone)]
@@ -33,6 +39,9 @@ impl Names {
 
     /// The topic that a physical name is of, if it is of one.
     pub(crate) fn parse(&self, name: &str) -> Option<Topic> {
+        if INTERNAL.contains(&name) {
+            return None;
+        }
         let name = name.strip_prefix(&self.prefix)?;
         Topic::new(name.strip_suffix(ALIAS).unwrap_or(name)).ok()
     }
@@ -88,7 +97,11 @@ impl Names {
 /// The name of a topic of ours. Kafka takes no two names that differ in `.` and `_` only: one with a
 /// `_` ends in its hash.
 fn own(name: String) -> String {
-    if name.contains('_') { fitting(format!("{name}..{:016x}", hash(&name))) } else { fitting(name) }
+    if name.contains('_') {
+        fitting(format!("{name}..{:016x}", hash(&name)))
+    } else {
+        fitting(name)
+    }
 }
 
 /// A name that Kafka takes: too long a one ends in its hash.
@@ -130,6 +143,15 @@ mod tests {
             assert_eq!(names.parse(&name), None, "{name}");
         }
         assert_eq!(names.parse("y.a.b"), None);
+    }
+
+    #[test]
+    fn topics_of_kafkas_own_are_none_of_ours() {
+        let names = Names::new("");
+        for name in INTERNAL {
+            assert_eq!(names.parse(name), None, "{name}");
+        }
+        assert!(names.parse("__consumer").is_some());
     }
 
     #[test]

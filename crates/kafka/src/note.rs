@@ -42,6 +42,26 @@ impl Note {
         text
     }
 
+    /// What either knows of the offsets from `mark` on.
+    pub(crate) fn merge(mut self, other: Self, mark: i64) -> Self {
+        self.done.extend(other.done);
+        self.done.retain(|range| range.end > mark);
+        self.done.sort_by_key(|range| range.start);
+        let mut merged: Vec<Range<i64>> = Vec::with_capacity(self.done.len());
+        for range in self.done {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        self.attempts.retain(|at, _| *at >= mark);
+        for (at, count) in other.attempts {
+            let known = self.attempts.entry(at).or_default();
+            *known = count.max(*known);
+        }
+        Self { done: merged, ..self }
+    }
+
     /// Reads the text of a commit of `mark`; what is not ours says nothing.
     pub(crate) fn read(mark: i64, text: &str) -> Self {
         let mut note = Self::default();
@@ -106,6 +126,15 @@ mod tests {
         assert_eq!(text, "out 4; attempts 0:2 2:1; done 1 3-5");
         assert_eq!(Note::read(100, &text), note);
         assert_eq!(Note::default().to_text(100), "");
+    }
+
+    #[test]
+    fn notes_of_one_partition_are_put_together() {
+        let one = Note { done: vec![2..4, 8..9], attempts: BTreeMap::from([(5, 1)]), out: 0 };
+        let other = Note { done: vec![3..6, 12..13], attempts: BTreeMap::from([(5, 3)]), out: 2 };
+        let both = one.merge(other, 4);
+        assert_eq!(both.done, [2..6, 8..9, 12..13]);
+        assert_eq!(both.attempts, BTreeMap::from([(5, 3)]));
     }
 
     #[test]

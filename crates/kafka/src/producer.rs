@@ -12,15 +12,16 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use trunkline_core::{Error, Result, RetryClass};
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::client::{self, Clients, Link};
 use crate::codec::Draft;
 use crate::mutant::Mutations;
+use crate::topics::blocking;
 use crate::{error, lock};
 
 /// How long a publisher waits before it looks again for room in librdkafka's queue, which is bounded
@@ -162,8 +163,7 @@ impl Producer {
     }
 
     fn native(&self) -> Result<Arc<Native>> {
-        let native =
-            Arc::clone(&self.native.read().unwrap_or_else(PoisonError::into_inner));
+        let native = Arc::clone(&self.native.read().unwrap_or_else(PoisonError::into_inner));
         if !native.context().is_broken.load(Ordering::Acquire) {
             return Ok(native);
         }
@@ -237,25 +237,23 @@ impl Producer {
         }
     }
 
-    /// Waits until everything is confirmed.
+    /// Waits until everything is confirmed; what is not in time is given up, and its publishers are
+    /// told that the broker is closed.
     pub(crate) async fn flush(&self, deadline: Duration) -> Result<()> {
+        let native = self.native()?;
         if Mutations::of(&self.clients.config).no_flush {
-            let native = self.native()?;
-            native.purge(rdkafka::producer::PurgeConfig::default().queue());
+            native.purge(PurgeConfig::default().queue().inflight());
             return Ok(());
         }
-        let native = self.native()?;
-        let flushed = tokio::task::spawn_blocking(move || native.flush(deadline)).await;
-        let outcome = flushed.map_err(|cause| {
-            Error::new(trunkline_core::ErrorKind::Backend, "close", "the flush stopped")
-                .because(cause)
-        })?;
-        outcome.map_err(|cause| {
-            let message = "not everything that was published is confirmed: give close more time";
-            Error::new(trunkline_core::ErrorKind::TimedOut, "close", message)
-                .with_retry(RetryClass::Ambiguous)
-                .because(cause)
+        blocking("close", move || {
+            native.flush(deadline).map_err(|cause| {
+                native.purge(PurgeConfig::default().queue().inflight());
+                let message =
+                    "not everything that was published is confirmed: give close more time";
+                Error::new(ErrorKind::TimedOut, "close", message).because(cause)
+            })
         })
+        .await
     }
 
     pub(crate) fn in_flight(&self) -> i32 {

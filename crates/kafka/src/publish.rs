@@ -7,8 +7,9 @@ use trunkline_core::{Audience, BatchResult, Error, Event, PublishOptions, Publis
 
 use crate::broker::Shared;
 use crate::codec::{self, Draft};
+use crate::mutant::Mutations;
 use crate::producer::Batch;
-use crate::seat::due_in;
+use crate::settle::due_in;
 use crate::{delay, error};
 
 pub(crate) fn publish<'a>(
@@ -47,6 +48,9 @@ impl Publish<'_> {
             if let Err(error) = enqueued {
                 self.result.fail(index, error);
             }
+        }
+        if Mutations::of(&self.shared.clients.config).no_flush {
+            return self.result;
         }
         for (index, error) in batch.outcome(deadline).await {
             // What has vanished is looked for again by the next publish.
@@ -111,10 +115,10 @@ impl Publish<'_> {
         delay::ensure(self.shared).await?;
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         if let Some(partition) = draft.partition.take() {
-            draft = draft.with_text(codec::PARTITION, partition);
+            draft = draft.with_text(codec::PARTITION, &partition);
         }
         let draft =
-            draft.with_text(codec::TOPIC, event.topic()).with_text(codec::DUE, due_in(delay));
+            draft.with_text(codec::TOPIC, event.topic()).with_text(codec::DUE, &due_in(delay));
         let name = self.shared.topics.names.delay(millis);
         producer.enqueue(batch, index, &name, draft, deadline).await
     }

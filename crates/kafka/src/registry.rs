@@ -93,12 +93,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(clients: Clients, names: Names, changed: Arc<Notify>) -> Self {
         let (position, _) = watch::channel(0);
-        let log = Log {
-            state: Mutex::default(),
-            position,
-            changed,
-            stop: AtomicBool::new(false),
-        };
+        let log = Log { state: Mutex::default(), position, changed, stop: AtomicBool::new(false) };
         Self { names, clients, log: Arc::new(log), is_open: tokio::sync::Mutex::new(false) }
     }
 

@@ -6,16 +6,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use trunkline_core::{
-    DeadLetter, Event, Group, Pattern, Result, Settle, Settling, SubscribeOptions, Topic, Verdict,
-};
+use trunkline_core::{Event, Group, Pattern, Result, SubscribeOptions, Topic};
 
 use crate::broker::Shared;
-use crate::codec::{self, Draft, Extras};
-use crate::desk::{Back, Desk, Source, Turn};
+use crate::codec::Extras;
+use crate::desk::{Desk, Turn};
+use crate::lock;
 use crate::mutant::Mutations;
+use crate::part::{Back, Source};
 use crate::queue::Entry;
-use crate::{error, letters, lock};
 
 /// The topic of what is read from a topic of ours before its header says better.
 const OF_OURS: Topic = Topic::from_static("trunkline");
@@ -52,9 +51,18 @@ pub(crate) struct Seat {
     topics: Mutex<Vec<String>>,
     /// The polling thread has ended.
     pub(crate) is_over: AtomicBool,
-    pub(crate) over: tokio::sync::Notify,
+    over: tokio::sync::Notify,
+    /// Told when a commit was made that somebody waits for.
+    pub(crate) committed: tokio::sync::Notify,
     pub(crate) lane_window: Option<usize>,
     window: usize,
+    /// When the polling thread last went round.
+    last_round: Mutex<Instant>,
+    /// The process has stood still so long that the group may have gone on without it: nothing is
+    /// settled until a commit has shown that it has not, or the partitions are gone.
+    is_suspect: AtomicBool,
+    is_draining: AtomicBool,
+    suspicion: Duration,
 }
 
 impl Seat {
@@ -62,8 +70,7 @@ impl Seat {
         let config = &shared.clients.config;
         let lane_window = options.lanes.then_some(config.lane_window);
         let is_group = matches!(role, Role::Member(_));
-        let desk =
-            Desk::new(options.prefetch, lane_window, is_group, Mutations::of(config));
+        let desk = Desk::new(options.prefetch, lane_window, is_group, Mutations::of(config));
         // Enough to hide a hand-over behind a fetch, and small beside the client's own buffers.
         let window = lane_window.unwrap_or((2 * options.prefetch).max(512));
         Arc::new(Self {
@@ -77,8 +84,13 @@ impl Seat {
             topics: Mutex::default(),
             is_over: AtomicBool::new(false),
             over: tokio::sync::Notify::new(),
+            committed: tokio::sync::Notify::new(),
             lane_window,
             window,
+            last_round: Mutex::new(Instant::now()),
+            is_suspect: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            suspicion: config.session_timeout / 2,
         })
     }
 
@@ -147,6 +159,51 @@ impl Seat {
         }
     }
 
+    /// The polling thread goes round once more.
+    pub(crate) fn go_round(&self) {
+        let mut last = lock(&self.last_round);
+        if last.elapsed() > self.suspicion {
+            self.is_suspect.store(true, Ordering::Release);
+        }
+        *last = Instant::now();
+    }
+
+    /// Whether this process may have lost its partitions without having noticed.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Ordering::Acquire)
+            || (!self.is_draining.load(Ordering::Acquire)
+                && lock(&self.last_round).elapsed() > self.suspicion)
+    }
+
+    pub(crate) fn trust(&self) {
+        self.is_suspect.store(false, Ordering::Release);
+        self.committed.notify_waiters();
+    }
+
+    /// While the polling thread waits for handlers, it goes round no more, and the group knows of it.
+    pub(crate) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+        self.trust();
+    }
+
+    pub(crate) fn end_drain(&self) {
+        *lock(&self.last_round) = Instant::now();
+        self.is_draining.store(false, Ordering::Release);
+    }
+
+    /// Waits until it is known that the partitions are still this member's, or are not.
+    pub(crate) async fn verify(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.committed.notified());
+            told.as_mut().enable();
+            if !self.is_suspect() || self.is_over.load(Ordering::Acquire) {
+                return;
+            }
+            self.want_commit();
+            told.await;
+        }
+    }
+
     pub(crate) fn orders(&self) -> Orders {
         std::mem::take(&mut *lock(&self.orders))
     }
@@ -211,6 +268,7 @@ impl Seat {
         self.end();
         self.is_over.store(true, Ordering::Release);
         self.over.notify_waiters();
+        self.committed.notify_waiters();
     }
 
     /// Whether it is neither closed nor closing.
@@ -261,6 +319,36 @@ impl Seat {
         outcome
     }
 
+    /// Completes a delivery that lives on as a copy, and waits until the next owner knows: it would
+    /// deliver the original again, without the attempts that were written to the copy.
+    pub(crate) async fn replace(&self, token: u64) -> Result<()> {
+        self.complete(token)?;
+        let wanted = self.want_commit();
+        self.made(wanted).await;
+        Ok(())
+    }
+
+    /// Waits for a commit that was wanted.
+    async fn made(&self, wanted: u64) {
+        loop {
+            let mut told = std::pin::pin!(self.committed.notified());
+            told.as_mut().enable();
+            if self.desk().commits_made >= wanted || self.is_over.load(Ordering::Acquire) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn want_commit(&self) -> u64 {
+        let mut desk = self.desk();
+        desk.commits_wanted += 1;
+        let wanted = desk.commits_wanted;
+        drop(desk);
+        self.changed.notify_all();
+        wanted
+    }
+
     pub(crate) fn put_back(&self, token: u64, event: Event, back: Back) -> Result<()> {
         let mut desk = self.desk();
         let outcome = desk.put_back(token, event, back);
@@ -275,78 +363,5 @@ impl Seat {
         let desk = self.desk();
         desk.check(token)?;
         Ok(desk.extras(token))
-    }
-}
-
-/// A seat as its deliveries hold it.
-pub(crate) struct Handle(pub(crate) Arc<Seat>);
-
-impl Handle {
-    /// Writes a copy that waits, and then settles the delivery.
-    fn retry_later(&self, token: u64, event: &Event, after: Duration, attempts: u32) -> Settling {
-        let (seat, event) = (Arc::clone(&self.0), event.clone());
-        Settling::Waiting(Box::pin(async move {
-            let (extras, is_defective) = seat.raw(token)?;
-            let shared = seat.shared.upgrade().ok_or_else(|| error::closed("settle"))?;
-            let draft = Draft::again(&event, extras.as_ref(), is_defective)?.anywhere();
-            let draft = draft
-                .with_text(codec::TOPIC, event.topic())
-                .with_text(codec::ATTEMPTS, attempts)
-                .with_text(codec::DUE, due_in(after));
-            match &seat.role {
-                Role::Member(group) => {
-                    let name = shared.topics.names.retry(group);
-                    shared.producer.write(&name, draft).await?;
-                    seat.complete(token)
-                }
-                // Nobody else gets what a broadcast subscriber retries, and it dies with it: the
-                // event waits where it is.
-                _ => seat.put_back(token, event, written(attempts, Some(after))),
-            }
-        }))
-    }
-
-    fn reject(&self, token: u64, event: &Event, letter: DeadLetter) -> Settling {
-        let (seat, event) = (Arc::clone(&self.0), event.clone());
-        Settling::Waiting(Box::pin(async move {
-            let (extras, is_defective) = seat.raw(token)?;
-            let shared = seat.shared.upgrade().ok_or_else(|| error::closed("settle"))?;
-            let draft = Draft::again(&event, extras.as_ref(), is_defective)?.anywhere();
-            letters::keep(&shared, &seat.role, &event, draft, &letter).await?;
-            seat.complete(token)
-        }))
-    }
-}
-
-fn written(attempts: u32, after: Option<Duration>) -> Back {
-    let until = after.map(|after| Instant::now() + after);
-    Back { attempts, redeliveries: 1, is_written: true, until }
-}
-
-/// When what waits so long is due, in milliseconds since 1970, never early.
-pub(crate) fn due_in(after: Duration) -> i64 {
-    let wait = i64::try_from(after.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX);
-    codec::now_millis().saturating_add(wait).saturating_add(1)
-}
-
-impl Settle for Handle {
-    fn settle(&self, token: u64, event: &Event, verdict: Verdict) -> Settling {
-        match verdict {
-            Verdict::Ack => Settling::Ready(self.0.complete(token)),
-            Verdict::Retry { after, attempts } if after.is_zero() => {
-                Settling::Ready(self.0.put_back(token, event.clone(), written(attempts, None)))
-            }
-            Verdict::Retry { after, attempts } => {
-                self.retry_later(token, event, after, attempts)
-            }
-            Verdict::Reject(letter) => self.reject(token, event, *letter),
-        }
-    }
-
-    fn release(&self, token: u64, event: Event, attempts: u32, redeliveries: u32) {
-        // A partition that has gone takes its deliveries with it: the next owner reads them.
-        let redeliveries = redeliveries + 1;
-        let back = Back { attempts, redeliveries, is_written: false, until: None };
-        let _gone = self.0.put_back(token, event, back);
     }
 }

@@ -119,7 +119,10 @@ impl Topics {
             }
             made => made.map(|()| name)?,
         };
-        let partitions = self.partitions(&name).await?.unwrap_or_else(|| self.clients.config.partitions_of(topic));
+        let partitions = self
+            .partitions(&name)
+            .await?
+            .unwrap_or_else(|| self.clients.config.partitions_of(topic));
         Ok((self.learn(topic, name, partitions), true))
     }
 
@@ -141,9 +144,8 @@ impl Topics {
                 purpose.configure(topic, &config.topic_properties)
             })
             .collect();
-        let options = AdminOptions::new()
-            .request_timeout(Some(REQUEST))
-            .operation_timeout(Some(REQUEST));
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
         let outcomes = self.admin.create_topics(&topics, &options).await;
         for outcome in outcomes.map_err(|cause| error::request("create topic", cause))? {
             match outcome {
@@ -298,8 +300,9 @@ fn wait_until_usable(probe: &Probe, names: &[String]) -> Result<()> {
             }
             if Instant::now() > deadline {
                 let message = "the new topic has no leader yet: try again";
-                return Err(Error::new(ErrorKind::Disconnected, "create topic", message)
-                    .with("name", name));
+                return Err(
+                    Error::new(ErrorKind::Disconnected, "create topic", message).with("name", name)
+                );
             }
             std::thread::sleep(BETWEEN);
         }
@@ -321,11 +324,7 @@ fn offsets(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<
     }
 }
 
-fn offsets_now(
-    probe: &Probe,
-    partitions: &[Place32],
-    edge: Edge,
-) -> Result<HashMap<Place32, i64>> {
+fn offsets_now(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<Place32, i64>> {
     if partitions.is_empty() {
         return Ok(HashMap::new());
     }

@@ -28,11 +28,12 @@ impl Port {
     pub(crate) fn free() -> Result<Self> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let span = ephemeral_start().saturating_sub(FIRST).max(1);
-        // Processes that start together look from different places on.
-        let start = u16::try_from(std::process::id() % u32::from(span)).unwrap_or(0);
+        // Far apart for processes that start together, whose numbers are neighbours.
+        let start = std::process::id().wrapping_mul(2_654_435_761) % u32::from(span);
         for _ in 0..span {
-            let step = NEXT.fetch_add(1, Ordering::Relaxed) % span;
-            let number = FIRST + (start / 2 + start % 2 * (span / 2) + step) % span;
+            let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+            let Ok(offset) = u16::try_from((start + step) % u32::from(span)) else { continue };
+            let number = FIRST + offset;
             let lock = try_lock(number)?;
             // Only the holder of the lock tries it out: that alone would be in the way of a server's start.
             if lock.is_some() && is_free(number) {

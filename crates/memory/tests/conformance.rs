@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         .bus("memory/boxed", &capabilities(), boxed)
         .bus("memory/shared", &capabilities(), shared)
         .bus("memory/history", &capabilities_with_history(), with_history)
+        .faults("memory/value", &capabilities(), broker)
         .store("memory/value", |limits| async move { Ok(Fixture::new(store(limits))) })
         .store("memory/boxed", |limits| async move {
             Ok(Fixture::new(Box::new(store(limits)) as Box<dyn EventStore>))

@@ -10,11 +10,11 @@ use std::time::Duration;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use trunkline_core::Result;
 
-use crate::consume::{Role, Seat};
+use crate::consume::{Leave, Role, Seat};
 use crate::error::{disconnected, driver};
 use crate::lock;
 use crate::topology::{PASSIVE, QueueOf};
@@ -87,16 +87,12 @@ impl Slot {
 }
 
 /// A member's place in the queue that counts members.
-pub(crate) struct Presence {
+struct Presence {
     seat: Arc<Seat>,
     open: Option<(Channel, Consumer)>,
 }
 
 impl Presence {
-    pub(crate) fn new(seat: &Arc<Seat>) -> Self {
-        Self { seat: Arc::clone(seat), open: None }
-    }
-
     fn queue(&self) -> Option<ShortString> {
         match &self.seat.role {
             Role::Member(group, _) if self.seat.shared.topology.owns(group) => {
@@ -119,9 +115,16 @@ impl Presence {
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let consumer = consuming.await.map_err(|cause| driver("join", cause))?;
-        self.open = Some((channel, consumer));
-        Ok(())
+        match consuming.await {
+            Ok(consumer) => {
+                self.open = Some((channel, consumer));
+                Ok(())
+            }
+            Err(cause) => {
+                self.seat.shared.leave(channel).await;
+                Err(driver("join", cause))
+            }
+        }
     }
 
     /// How many members there are.
@@ -141,14 +144,23 @@ impl Presence {
     }
 }
 
-/// Keeps the member counted and its share fair; never ends.
-pub(crate) async fn balance(seat: &Arc<Seat>, slots: &[Arc<Slot>], mut presence: Presence) {
-    let Some(queue) = presence.queue() else { return std::future::pending().await };
+/// Keeps the member counted and its share fair, until the subscription ends.
+pub(crate) async fn balance(
+    seat: Arc<Seat>,
+    slots: Vec<Arc<Slot>>,
+    mut ending: watch::Receiver<Option<Leave>>,
+) -> bool {
+    let mut presence = Presence { seat: Arc::clone(&seat), open: None };
+    let Some(queue) = presence.queue() else { return true };
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let is_shared = matches!(&seat.role, Role::Member(_, record) if record.shared);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            biased;
+            _ = ending.wait_for(Option::is_some) => break,
+            _ = tick.tick() => {}
+        }
         if let Err(error) = presence.attend(&queue).await {
             tracing::debug!(%error, "the member is not counted");
             continue;
@@ -159,10 +171,14 @@ pub(crate) async fn balance(seat: &Arc<Seat>, slots: &[Arc<Slot>], mut presence:
             continue;
         }
         match presence.count(&queue).await {
-            Ok(members) => hand_over_surplus(slots, slots.len().div_ceil(members.max(1))),
+            Ok(members) => hand_over_surplus(&slots, slots.len().div_ceil(members.max(1))),
             Err(error) => tracing::debug!(%error, "the members are not counted"),
         }
     }
+    if let Some((channel, _consumer)) = presence.open.take() {
+        seat.shared.leave(channel).await;
+    }
+    true
 }
 
 /// Hands over what is more than `share`, the longest owned first.

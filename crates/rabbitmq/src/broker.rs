@@ -89,7 +89,12 @@ impl RabbitMqBroker {
         let publisher = Publisher::start(&config, &publish_link, &topology, &stuck);
         let shared = Arc::new_cyclic(|me: &Weak<Shared>| Shared {
             capabilities: capabilities(),
-            registry: Log::new(topology.names.registry(), me, FieldTable::default()),
+            registry: Log::new(
+                topology.names.registry(),
+                me,
+                FieldTable::default(),
+                Registry::new(&topology),
+            ),
             config,
             publish_link,
             consume_link,
@@ -109,6 +114,10 @@ impl RabbitMqBroker {
             me: Weak::clone(me),
         });
         shared.declare_base().await?;
+        if shared.config.declare {
+            // Publishers too have to know of groups that are being made.
+            shared.registry.follow().await?;
+        }
         shared.spawn(crate::repair::repair(Arc::downgrade(&shared), reports));
         Ok(Self { shared })
     }
@@ -196,7 +205,7 @@ impl Shared {
         }
     }
 
-    async fn declare_base(&self) -> Result<()> {
+    pub(crate) async fn declare_base(&self) -> Result<()> {
         let channel = self.consume_channel("declare").await?;
         let declared = self.topology.declare_base(&channel).await;
         self.leave(channel).await;
@@ -249,7 +258,7 @@ impl Shared {
         let known = |registry: &Registry| registry.groups.get(group).cloned();
         let covers = |known: &GroupRecord| wanted.topics.iter().all(|t| known.topics.contains(t));
         if !self.registry.read(known).is_some_and(|known| covers(&known)) {
-            let record = GroupLine::Group { name: group.clone(), settings: wanted.clone() };
+            let record = GroupLine::group(group, wanted.clone());
             self.registry.append(line(&record)?).await?;
         }
         let record = self.registry.read(known).unwrap_or(wanted);
@@ -274,6 +283,16 @@ impl Shared {
         declared
     }
 
+    /// Declares a group again whose queues have vanished; publishers are told that they are young.
+    pub(crate) async fn restore_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
+        if !self.topology.owns(group) {
+            return self.declare_group(group, record).await;
+        }
+        let again = GroupLine::group(group, record.clone());
+        self.registry.append(line(&again)?).await?;
+        self.declare_group(group, record).await
+    }
+
     pub(crate) fn attempts_of(&self, group: &Group) -> Arc<Log<Attempts>> {
         let mut logs = lock(&self.attempts);
         let log = logs.entry(group.clone()).or_insert_with(|| {
@@ -283,7 +302,7 @@ impl Shared {
                 ("x-max-age", text("1D")),
                 ("x-stream-max-segment-size-bytes", lapin::types::AMQPValue::LongLongInt(4 << 20)),
             ]);
-            Log::new(self.topology.names.attempts(group), &self.me, kept)
+            Log::new(self.topology.names.attempts(group), &self.me, kept, Attempts::default())
         });
         Arc::clone(log)
     }
@@ -297,7 +316,8 @@ impl Shared {
     pub(crate) fn letters_of(&self, group: Option<&Group>) -> Arc<Log<Letters>> {
         let mut logs = lock(&self.letters);
         let log = logs.entry(group.cloned()).or_insert_with(|| {
-            Log::new(self.topology.names.state(group), &self.me, FieldTable::default())
+            let none = FieldTable::default();
+            Log::new(self.topology.names.state(group), &self.me, none, Letters::default())
         });
         Arc::clone(log)
     }

@@ -12,7 +12,7 @@ use trunkline_core::{
     Delivery, EventId, Group, Pattern, Result, Settle, SubscribeOptions, Subscription,
 };
 
-use crate::balance::{Presence, Slot, balance};
+use crate::balance::{Slot, balance};
 use crate::broker::{Shared, warn_of_start};
 use crate::error::close_timed_out;
 use crate::inbox::Inbox;
@@ -61,20 +61,19 @@ impl Seat {
         match &self.role {
             Role::Member(group, record) => {
                 let known = self.shared.registry.read(|known| known.groups.get(group).cloned());
-                self.shared.declare_group(group, &known.unwrap_or_else(|| record.clone())).await
+                self.shared.restore_group(group, &known.unwrap_or_else(|| record.clone())).await
             }
-            Role::Listener(id) => declare_listener(&self.shared, id, &self.topics).await,
+            Role::Listener(id) => {
+                self.shared.declare_base().await?;
+                declare_listener(&self.shared, id, &self.topics).await
+            }
         }
     }
 }
 
 async fn declare_listener(shared: &Shared, id: &str, topics: &[Pattern]) -> Result<()> {
     let channel = shared.consume_channel("declare").await?;
-    let declared = async {
-        shared.topology.declare_base(&channel).await?;
-        shared.topology.declare_broadcast(&channel, id, topics).await
-    };
-    let declared = declared.await;
+    let declared = shared.topology.declare_broadcast(&channel, id, topics).await;
     shared.leave(channel).await;
     declared
 }
@@ -207,11 +206,8 @@ impl Member {
             let runner = Runner::new(Arc::clone(&seat), slot, share, ending.clone());
             runners.spawn(runner.run());
         }
-        let presence = Presence::new(&seat);
-        let leave = tokio::select! {
-            leave = until_leaving(&seat, &mut leaving) => leave,
-            () = balance(&seat, &slots, presence) => Leave { deadline: None },
-        };
+        runners.spawn(balance(Arc::clone(&seat), slots, ending));
+        let leave = until_leaving(&seat, &mut leaving).await;
         seat.with_inbox(Inbox::end);
         end.send_replace(Some(leave));
         let mut all_landed = true;
@@ -219,8 +215,9 @@ impl Member {
             all_landed &= landed.unwrap_or(false);
         }
         drop(attending);
-        // Nobody waits for one that was dropped.
-        drop(done.send(all_landed));
+        if done.send(all_landed).is_err() {
+            tracing::trace!("the subscription was dropped and not closed");
+        }
     }
 }
 

@@ -78,6 +78,7 @@ impl Ladder {
         }
         declare_unrouted(topology, channel).await?;
         for rung in 0..=rung {
+            topology.young.note(topology.names.delay(rung), Vec::new(), Duration::ZERO);
             declare_rung(topology, channel, rung).await?;
         }
         self.0.fetch_max(rung + 1, Ordering::AcqRel);

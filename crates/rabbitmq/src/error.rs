@@ -1,6 +1,6 @@
 //! What can go wrong at RabbitMQ, and the words for it.
 
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
 use trunkline_core::{Error, ErrorKind, Group, RetryClass, Topic};
 
 /// The driver's error in the caller's terms. The text of an AMQP error names queues and users, and
@@ -8,6 +8,10 @@ use trunkline_core::{Error, ErrorKind, Group, RetryClass, Topic};
 pub(crate) fn driver(operation: &'static str, cause: lapin::Error) -> Error {
     let (kind, message) = match cause.kind() {
         lapin::ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) if is_away(error) => (
+                ErrorKind::Disconnected,
+                "the queue's node is not there yet: it comes back when the server has started",
+            ),
             AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
                 (ErrorKind::NotFound, "RabbitMQ does not know the exchange or queue: declare it")
             }
@@ -33,6 +37,11 @@ pub(crate) fn driver(operation: &'static str, cause: lapin::Error) -> Error {
         _ => (ErrorKind::Disconnected, "the connection to RabbitMQ is lost"),
     };
     Error::new(kind, operation, message).because(cause)
+}
+
+/// Whether "not found" means only that the queue's node is down.
+fn is_away(error: &AMQPError) -> bool {
+    error.get_message().as_str().contains("down or inaccessible")
 }
 
 pub(crate) fn closed(operation: &'static str) -> Error {

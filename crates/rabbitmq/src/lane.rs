@@ -52,6 +52,8 @@ pub(crate) struct Job {
     deadline: Instant,
     sent: Option<Instant>,
     refused: bool,
+    /// It is confirmed, and safe from then on.
+    safe_at: Option<Instant>,
     reply: oneshot::Sender<Outcome>,
 }
 
@@ -73,6 +75,7 @@ impl Job {
             deadline,
             sent: None,
             refused: false,
+            safe_at: None,
             reply,
         };
         (job, outcome)
@@ -85,11 +88,15 @@ impl Job {
     }
 
     fn end(self, outcome: Outcome) {
-        // Nobody listens any more where the caller has dropped its future.
-        drop(self.reply.send(outcome));
+        if self.reply.send(outcome).is_err() {
+            tracing::trace!("the caller of a publish has not waited for its outcome");
+        }
     }
 
     fn expire(self) {
+        if self.safe_at.is_some() {
+            return self.end(Ok(()));
+        }
         let failed = match (self.refused, self.sent) {
             (true, _) => Failed::Refused,
             (false, Some(_)) => Failed::NoConfirm,
@@ -164,11 +171,17 @@ impl Lane {
         self.waiting.is_empty() && self.flight.is_empty() && self.refused.is_empty()
     }
 
+    /// Whether nothing will come any more.
+    fn is_drained(&self) -> bool {
+        self.inbox.is_closed() && self.inbox.is_empty()
+    }
+
     /// Everything without an outcome is sent again, in the order in which it was sent first.
     fn take_back(&mut self) {
         self.returned.clear();
         let flight = std::mem::take(&mut self.flight);
         let mut again: VecDeque<Job> = flight.into_values().collect();
+        again.iter_mut().for_each(|job| job.safe_at = None);
         again.extend(self.refused.drain(..));
         again.append(&mut self.waiting);
         // What its caller has given up must not come after what the caller does next.
@@ -182,10 +195,10 @@ impl Lane {
             (Arc::clone(&self.config), Arc::clone(&self.link), Arc::clone(&self.topology));
         let mut opening = std::pin::pin!(open(&config, &link, &topology));
         loop {
-            if self.waiting.is_empty() && self.inbox.is_closed() && self.inbox.is_empty() {
+            if self.waiting.is_empty() && self.is_drained() {
                 return None;
             }
-            let has_room = self.waiting.len() < self.config.confirm_window;
+            let has_room = self.waiting.len() < self.config.confirm_window && !self.is_drained();
             tokio::select! {
                 opened = &mut opening => return Some(opened),
                 job = self.inbox.recv(), if has_room => self.waiting.extend(job),
@@ -204,7 +217,7 @@ impl Lane {
             if !self.send_waiting(channel, &mut confirms).await {
                 return false;
             }
-            if self.is_idle() && self.inbox.is_closed() && self.inbox.is_empty() {
+            if self.is_idle() && self.is_drained() {
                 return true;
             }
             let has_room = self.flight.len() < self.config.confirm_window;
@@ -215,7 +228,7 @@ impl Lane {
                         return false;
                     }
                 }
-                job = self.inbox.recv(), if has_room && !self.inbox.is_closed() || has_room && !self.inbox.is_empty() => {
+                job = self.inbox.recv(), if has_room && !self.is_drained() => {
                     self.waiting.extend(job);
                     while let Ok(job) = self.inbox.try_recv() {
                         self.waiting.push_back(job);
@@ -226,11 +239,11 @@ impl Lane {
                 }
                 _ = self.closing.changed(), if !self.inbox.is_closed() => self.inbox.close(),
                 _ = tick.tick(), if !self.is_idle() => {
-                    self.expire();
-                    self.waiting.extend(self.refused.drain(..));
                     if !live.is_up() || !channel.status().connected() || self.is_stuck(live) {
                         return false;
                     }
+                    self.expire();
+                    self.waiting.extend(self.refused.drain(..));
                 }
             }
         }
@@ -314,6 +327,9 @@ impl Lane {
                 let is_returned = job.mandatory && !self.returned.is_empty();
                 if is_returned && self.returned.remove(&job.mark()) {
                     job.end(Err(Failed::Unroutable));
+                } else if let Some(until) = self.topology.young.until(&job.exchange, &job.routing_key) {
+                    job.safe_at = Some(until);
+                    self.flight.insert(number, job);
                 } else {
                     job.end(Ok(()));
                 }
@@ -340,23 +356,18 @@ impl Lane {
     /// Ends what has waited too long.
     fn expire(&mut self) {
         let now = Instant::now();
-        let late: Vec<u64> = self
-            .flight
-            .iter()
-            .filter(|(_, job)| job.deadline <= now)
-            .map(|(number, _)| *number)
-            .collect();
+        let is_over = |job: &Job| job.deadline <= now || job.safe_at.is_some_and(|at| at <= now);
+        let over = self.flight.iter().filter(|(_, job)| is_over(job));
+        let late: Vec<u64> = over.map(|(number, _)| *number).collect();
         for number in late {
             if let Some(job) = self.flight.remove(&number) {
                 job.expire();
             }
         }
-        for jobs in [&mut self.waiting] {
-            let (late, kept): (VecDeque<Job>, VecDeque<Job>) =
-                std::mem::take(jobs).into_iter().partition(|job| job.deadline <= now);
-            *jobs = kept;
-            late.into_iter().for_each(Job::expire);
-        }
+        let (late, kept): (VecDeque<Job>, VecDeque<Job>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|job| job.deadline <= now);
+        self.waiting = kept;
+        late.into_iter().for_each(Job::expire);
         let (late, kept): (Vec<Job>, Vec<Job>) =
             std::mem::take(&mut self.refused).into_iter().partition(|job| job.deadline <= now);
         self.refused = kept;
@@ -371,7 +382,7 @@ impl Lane {
         }
         let limit = (self.config.publish_timeout / 3)
             .clamp(Duration::from_secs(1), Duration::from_secs(5));
-        let oldest = self.flight.values().next();
+        let oldest = self.flight.values().find(|job| job.safe_at.is_none());
         let Some(job) = oldest.filter(|job| job.sent.is_some_and(|sent| sent.elapsed() > limit))
         else {
             return false;

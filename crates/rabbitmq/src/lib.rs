@@ -22,6 +22,7 @@ mod repair;
 mod settle;
 mod tap;
 mod topology;
+mod young;
 
 pub use broker::RabbitMqBroker;
 pub use config::{ExchangeType, QueueType, RabbitMqConfig};

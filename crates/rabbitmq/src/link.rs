@@ -46,6 +46,7 @@ impl Live {
 /// Keeps one connection; ends, and closes it, when it is dropped.
 pub(crate) struct Link {
     current: watch::Receiver<Option<Live>>,
+    pulse: Arc<Pulse>,
     reconnects: Arc<AtomicU64>,
     address: String,
     stop: watch::Sender<()>,
@@ -61,6 +62,8 @@ impl Link {
         let (stop, stopped) = watch::channel(());
         let reconnects = Arc::new(AtomicU64::new(0));
         let address = config.address();
+        let pulse = Arc::new(Pulse::new(config));
+        tokio::spawn(Arc::clone(&pulse).beat(current.clone(), stopped.clone()));
         let keeper = Keeper {
             config: Arc::clone(config),
             purpose,
@@ -68,7 +71,7 @@ impl Link {
             reconnects: Arc::clone(&reconnects),
         };
         tokio::spawn(keeper.keep(stopped));
-        Ok(Self { current, reconnects, address, stop })
+        Ok(Self { current, pulse, reconnects, address, stop })
     }
 
     /// The connection, waited for until `deadline`.
@@ -81,8 +84,26 @@ impl Link {
         }
     }
 
+    /// The connection, however long it takes to be there; none when the link has ended.
+    pub(crate) async fn live_again(&self) -> Option<Live> {
+        let mut current = self.current.clone();
+        loop {
+            let known = current.borrow_and_update().clone();
+            if let Some(live) = known.filter(Live::is_up) {
+                return Some(live);
+            }
+            current.changed().await.ok()?;
+        }
+    }
+
     pub(crate) fn now(&self) -> Option<Live> {
         self.current.borrow().clone().filter(Live::is_up)
+    }
+
+    /// Whether this process has run all the time. One that stood still does not know yet whether the
+    /// server has given it up.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.pulse.is_fresh()
     }
 
     pub(crate) fn reconnects(&self) -> u64 {
@@ -97,6 +118,57 @@ impl Link {
             if let Ok(Err(cause)) = timeout_at(deadline, goodbye).await {
                 tracing::debug!(%cause, "the connection was gone before it was closed");
             }
+        }
+    }
+}
+
+/// Notices that this process stood still for so long that the server may have given it up.
+struct Pulse {
+    begun: Instant,
+    last: AtomicU64,
+    limit: Duration,
+}
+
+impl Pulse {
+    const BEAT: Duration = Duration::from_millis(100);
+
+    fn new(config: &RabbitMqConfig) -> Self {
+        // The server ends a connection after two heartbeats of silence, and half of one is sent twice
+        // as often.
+        let heartbeat = u64::from(config.uri.query.heartbeat.unwrap_or(10).max(1));
+        let limit = Duration::from_secs(heartbeat).max(Self::BEAT * 5);
+        Self { begun: Instant::now(), last: AtomicU64::new(0), limit }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_fresh(&self) -> bool {
+        let gap = self.now().saturating_sub(self.last.load(Ordering::Acquire));
+        Duration::from_millis(gap) < self.limit
+    }
+
+    async fn beat(
+        self: Arc<Self>,
+        current: watch::Receiver<Option<Live>>,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        loop {
+            tokio::select! {
+                _ = stopped.changed() => return,
+                () = tokio::time::sleep(Self::BEAT) => {}
+            }
+            let live = current.borrow().clone().filter(Live::is_up);
+            // After a gap the server is asked; an answer proves the connection, and so does its end.
+            if let (false, Some(live)) = (self.is_fresh(), live) {
+                if let Ok(channel) = live.channel("check").await {
+                    drop(timeout(ATTEMPT, channel.close(200, "checked".into())).await);
+                } else if live.is_up() {
+                    continue;
+                }
+            }
+            self.last.store(self.now(), Ordering::Release);
         }
     }
 }

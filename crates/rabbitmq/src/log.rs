@@ -14,22 +14,23 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use trunkline_core::{EventId, Result};
+use trunkline_core::{ErrorKind, EventId, Result};
 
 use crate::broker::Shared;
 use crate::codec::Message;
-use crate::error::{disconnected, driver};
+use crate::error::{closed, disconnected, driver};
 use crate::lane::Failed;
+use crate::link::jittered;
 use crate::lock;
 use crate::publish::failure;
-use crate::topology::{table, text};
+use crate::topology::{PASSIVE, table, text};
 
 /// Credit of a reader, and how many records it reads before it gives credit back.
 const CREDIT: u16 = 500;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the records of a log add up to.
-pub(crate) trait Fold: Default + Send + 'static {
+pub(crate) trait Fold: Send + 'static {
     fn fold(&mut self, record: &[u8]);
 }
 
@@ -44,12 +45,17 @@ pub(crate) struct Log<S> {
 }
 
 impl<S: Fold> Log<S> {
-    pub(crate) fn new(name: ShortString, shared: &Weak<Shared>, retention: FieldTable) -> Arc<Self> {
+    pub(crate) fn new(
+        name: ShortString,
+        shared: &Weak<Shared>,
+        retention: FieldTable,
+        state: S,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             retention,
             shared: Weak::clone(shared),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             waiting: Mutex::default(),
             started: Mutex::default(),
         })
@@ -64,6 +70,25 @@ impl<S: Fold> Log<S> {
         self.append(Vec::new()).await
     }
 
+    /// Reads what others have written up to now, where anything was ever written.
+    pub(crate) async fn sync_if_there(self: &Arc<Self>) -> Result<()> {
+        let is_known = *lock(&self.started);
+        if is_known || self.is_there().await? { self.sync().await } else { Ok(()) }
+    }
+
+    async fn is_there(&self) -> Result<bool> {
+        const OPERATION: &str = "look for a log";
+        let Some(shared) = self.shared.upgrade() else { return Err(closed(OPERATION)) };
+        let channel = shared.consume_channel(OPERATION).await?;
+        let asked = channel.queue_declare(self.name.clone(), PASSIVE, FieldTable::default()).await;
+        shared.leave(channel).await;
+        match asked.map_err(|cause| driver(OPERATION, cause)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes sure that the log is being read, and has been read up to its beginning as of now.
     pub(crate) async fn follow(self: &Arc<Self>) -> Result<()> {
         if *lock(&self.started) { Ok(()) } else { self.sync().await }
@@ -72,7 +97,7 @@ impl<S: Fold> Log<S> {
     /// Writes a record and waits until it has been read.
     pub(crate) async fn append(self: &Arc<Self>, record: impl Into<Vec<u8>>) -> Result<()> {
         const OPERATION: &str = "write a record";
-        let Some(shared) = self.shared.upgrade() else { return Err(crate::error::closed(OPERATION)) };
+        let Some(shared) = self.shared.upgrade() else { return Err(closed(OPERATION)) };
         let limit = shared.config.publish_timeout;
         self.start(&shared).await?;
         let id = EventId::generate().to_string();
@@ -106,12 +131,21 @@ impl<S: Fold> Log<S> {
     }
 
     async fn declare(&self, shared: &Shared) -> Result<()> {
-        let channel = shared.consume_channel("declare").await?;
-        let mut arguments = self.retention.clone();
-        arguments.insert("x-queue-type".into(), text("stream"));
-        let declared = shared.topology.queue(&channel, self.name.clone(), arguments).await;
-        shared.leave(channel).await;
-        declared
+        let deadline = Instant::now() + shared.config.publish_timeout;
+        loop {
+            let channel = shared.consume_channel("declare").await?;
+            let mut arguments = self.retention.clone();
+            arguments.insert("x-queue-type".into(), text("stream"));
+            let declared = shared.topology.queue(&channel, self.name.clone(), arguments).await;
+            shared.leave(channel).await;
+            match declared {
+                // A server that has just started serves before its streams do.
+                Err(error) if error.kind() == ErrorKind::Disconnected && Instant::now() < deadline => {
+                    tokio::time::sleep(jittered(PAUSE)).await;
+                }
+                declared => return declared,
+            }
+        }
     }
 
     /// Declares the log and begins to read it, once.
@@ -133,9 +167,8 @@ impl<S: Fold> Log<S> {
             lock(&self.state).fold(record);
         }
         let waiting = id.and_then(|id| lock(&self.waiting).remove(id.as_str()));
-        if let Some(waiting) = waiting {
-            // Whoever wrote it may have given up by now.
-            drop(waiting.send(()));
+        if waiting.is_some_and(|waiting| waiting.send(()).is_err()) {
+            tracing::trace!("whoever wrote a record has given up waiting for it");
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::link::Link;
 use crate::lock;
 use crate::mutant::Mutant;
 use crate::names::{DUE, TOPIC, short};
+use crate::repair::behind;
 use crate::topology::Topology;
 
 /// The confirm channels of a broker.
@@ -255,7 +256,28 @@ impl Batch<'_> {
         Ok(message)
     }
 
+    /// Publishes one event. That nobody takes a topic of a known group means that its queues have
+    /// vanished: they are made again.
     async fn send(&self, event: &Event, message: Message) -> Outcome {
+        let outcome = self.send_once(event, message.clone()).await;
+        let wire = self.options.wire.as_ref();
+        let is_ours = wire.is_none_or(|w| w.exchange.is_none() && w.routing_key.is_none());
+        if outcome != Err(Failed::Unroutable) || !is_ours {
+            return outcome;
+        }
+        let groups = behind(self.shared, event.topic().as_str());
+        if groups.is_empty() {
+            return outcome;
+        }
+        for (group, record) in groups {
+            if let Err(error) = self.shared.restore_group(&group, &record).await {
+                tracing::warn!(%error, %group, "a group that has vanished cannot be made again");
+            }
+        }
+        self.send_once(event, message).await
+    }
+
+    async fn send_once(&self, event: &Event, message: Message) -> Outcome {
         let Ok((exchange, routing_key, message)) = self.place(event, message) else {
             return Err(Failed::Unroutable);
         };

@@ -20,9 +20,9 @@ use trunkline_core::{ErrorKind, Result};
 use crate::balance::Slot;
 use crate::codec::{Received, decode, text_of};
 use crate::consume::{Leave, Role, Seat};
-use crate::error::driver;
+use crate::error::{disconnected, driver};
 use crate::inbox::Entry;
-use crate::link::jittered;
+use crate::link::{Live, jittered};
 use crate::lock;
 use crate::mutant::Mutant;
 use crate::names::PROBE;
@@ -76,11 +76,14 @@ impl Runner {
     pub(crate) async fn run(mut self) -> bool {
         loop {
             let mut ending = self.ending.clone();
-            let opened = tokio::select! {
+            let waiting = self.seat.shared.consume_link.live_again();
+            let live = tokio::select! {
                 _ = until_ending(&mut ending) => None,
-                opened = self.open() => Some(opened),
+                live = waiting => live,
             };
-            let Some(opened) = opened else { return self.forget_queue().await };
+            let Some(live) = live else { return self.forget_queue().await };
+            // Not dropped half way: a consumer that nobody knows of would take events for ever.
+            let opened = self.open(&live).await;
             let end = match opened {
                 Ok(open) => self.serve(open).await,
                 Err(error) if error.kind() == ErrorKind::NotFound => End::Vanished,
@@ -111,12 +114,11 @@ impl Runner {
         }
     }
 
-    async fn open(&self) -> Result<Open> {
+    async fn open(&self, live: &Live) -> Result<Open> {
         const OPERATION: &str = "consume";
         let wrong = |cause| driver(OPERATION, cause);
-        let channel = self.seat.shared.consume_channel(OPERATION).await?;
+        let channel = live.channel(OPERATION).await?;
         let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
-        let tap = Arc::new(Tap::new(self.prefetch));
         let name = self.slot.queue.name.clone();
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
         let opening = async {
@@ -124,16 +126,23 @@ impl Runner {
             let consuming = channel.basic_consume(name, tag, options, FieldTable::default());
             consuming.await.map_err(wrong)
         };
-        let consumer = match timeout(ANSWER, opening).await {
-            Ok(opened) => opened?,
-            Err(_) => {
-                let address = self.seat.shared.config.address();
-                return Err(crate::error::disconnected(OPERATION, &address));
-            }
+        let opened = match timeout(ANSWER, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(disconnected(OPERATION, &self.seat.shared.config.address())),
         };
-        // A wish from before belongs to the channel from before.
-        let _stale = self.slot.hand_over.notified().now_or_never();
-        Ok(Open { channel, consumer, tap, synced: false })
+        match opened {
+            Ok(consumer) => {
+                // A wish from before belongs to the channel from before.
+                let _stale = self.slot.hand_over.notified().now_or_never();
+                let tap = Tap::new(live.clone(), channel.clone(), self.prefetch);
+                let tap = Arc::new(tap);
+                Ok(Open { channel, consumer, tap, synced: false })
+            }
+            Err(error) => {
+                self.seat.shared.leave(channel).await;
+                Err(error)
+            }
+        }
     }
 
     async fn serve(&mut self, mut open: Open) -> End {
@@ -173,12 +182,13 @@ impl Runner {
                 },
             }
             let (is_some, is_worth) = open.tap.due();
+            let is_urgent = open.tap.is_urgent();
             let now = Instant::now();
             let is_late = flush_at.is_some_and(|at| at <= now);
-            if is_some && !is_worth && !is_late {
+            if is_some && !is_worth && !is_late && !is_urgent {
                 flush_at.get_or_insert(now + LINGER);
             } else if is_some {
-                if open.tap.flush(&open.channel, false).await.is_err() {
+                if open.tap.flush(&open.channel, is_urgent).await.is_err() {
                     return self.lose(&open);
                 }
                 flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
@@ -276,7 +286,7 @@ impl Runner {
         };
         let log = self.seat.shared.attempts_of(group);
         if !open.synced {
-            if let Err(error) = log.sync().await {
+            if let Err(error) = log.sync_if_there().await {
                 tracing::debug!(%error, "attempts cannot be read");
                 return None;
             }
@@ -298,26 +308,44 @@ impl Runner {
             drop(timeout(ANSWER, cancelling).await);
         }
         let is_idle = self.wait_for_idle(&tap, &channel, deadline).await;
-        let barrier = async {
-            if Mutant::NoFlushOnClose.is_on(config) {
-                return Ok(());
-            }
-            tap.flush(&channel, true).await?;
-            if Mutant::NoBarrier.is_on(config) {
-                return Ok(());
-            }
-            // The server's quorum client drops acknowledgements under way when the channel closes:
-            // its answer says that these have arrived.
-            let name = self.slot.queue.name.clone();
-            channel.queue_declare(name, PASSIVE, FieldTable::default()).await.map(drop)
-        };
-        let has_landed = matches!(timeout(ANSWER, barrier).await, Ok(Ok(())));
+        let landing = self.land(&tap, &channel);
+        let has_landed = matches!(timeout(ANSWER, landing).await, Ok(Ok(())));
+        // Of a channel that was gone before, nothing that was promised is missing.
+        let had_nothing = !channel.status().connected() && !tap.due().0;
         tap.die();
         self.seat.with_inbox(|inbox| inbox.forget(&tap));
         let closed = timeout(ANSWER, channel.close(200, "handed over".into())).await;
         // Only now: a consumer that is dropped on an open channel is cancelled.
         drop(consumer);
-        is_idle && has_landed && matches!(closed, Ok(Ok(())))
+        had_nothing || is_idle && has_landed && matches!(closed, Ok(Ok(())))
+    }
+
+    /// Sends the last acknowledgements and waits until the queue has them.
+    ///
+    /// The server's quorum client has at most 32 commands on their way, keeps the rest until some are
+    /// done, and drops what it keeps when the channel closes. An answer of the queue on this channel
+    /// says that what was on its way has arrived. Where more may be kept, a message that is confirmed
+    /// says that it has been done, and the next answer that what was kept has been sent since.
+    async fn land(&self, tap: &Tap, channel: &Channel) -> Result<()> {
+        const CERTAIN: usize = 16;
+        let wrong = |cause| driver("close", cause);
+        let shared = &self.seat.shared;
+        if Mutant::NoFlushOnClose.is_on(&shared.config) {
+            return Ok(());
+        }
+        tap.flush(channel, true).await.map_err(wrong)?;
+        if Mutant::NoBarrier.is_on(&shared.config) {
+            return Ok(());
+        }
+        let name = &self.slot.queue.name;
+        let ask = || channel.queue_declare(name.clone(), PASSIVE, FieldTable::default());
+        ask().await.map_err(wrong)?;
+        let is_ours = self.seat.group().is_some_and(|group| shared.topology.owns(group));
+        if tap.sent() > CERTAIN && is_ours {
+            shared.probe(name.clone(), ANSWER).await?;
+            ask().await.map_err(wrong)?;
+        }
+        Ok(())
     }
 
     /// False when the deadline passed first, or the channel ended.
@@ -328,7 +356,7 @@ impl Runner {
                     biased;
                     () = tap.idle() => return true,
                     () = tap.wake.notified() => {
-                        if tap.flush(channel, false).await.is_err() {
+                        if tap.flush(channel, tap.is_urgent()).await.is_err() {
                             return false;
                         }
                     }

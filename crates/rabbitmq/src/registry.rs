@@ -1,13 +1,15 @@
 //! What the logs of a broker hold: groups, dead letters, and attempts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use trunkline_core::{Event, Group, Topic};
 
 use crate::log::Fold;
-use crate::topology::GroupRecord;
+use crate::topology::{GroupRecord, Topology};
 
 /// A line of the log of groups.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ pub(crate) enum GroupLine {
         name: Group,
         #[serde(flatten)]
         settings: GroupRecord,
+        /// When its queues were made.
+        at: Timestamp,
     },
     Deleted {
         name: Group,
@@ -30,8 +34,10 @@ pub(crate) enum GroupLine {
 }
 
 /// The groups of a broker, and where its dead letters are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
+    /// Told of groups whose queues are being made, here or elsewhere.
+    topology: Arc<Topology>,
     pub(crate) groups: BTreeMap<Group, GroupRecord>,
     pub(crate) letters: BTreeSet<(Topic, Option<Group>)>,
 }
@@ -39,7 +45,7 @@ pub(crate) struct Registry {
 impl Fold for Registry {
     fn fold(&mut self, record: &[u8]) {
         match serde_json::from_slice(record) {
-            Ok(GroupLine::Group { name, settings }) => self.declare(name, settings),
+            Ok(GroupLine::Group { name, settings, at }) => self.declare(name, settings, at),
             Ok(GroupLine::Deleted { name }) => drop(self.groups.remove(&name)),
             Ok(GroupLine::Letters { topic, group }) => drop(self.letters.insert((topic, group))),
             Err(error) => tracing::warn!(%error, "a record of the log of groups cannot be read"),
@@ -47,8 +53,26 @@ impl Fold for Registry {
     }
 }
 
+impl GroupLine {
+    /// A group whose queues are about to be made.
+    pub(crate) fn group(name: &Group, settings: GroupRecord) -> Self {
+        Self::Group { name: name.clone(), settings, at: Timestamp::now() }
+    }
+}
+
 impl Registry {
-    fn declare(&mut self, name: Group, settings: GroupRecord) {
+    pub(crate) fn new(topology: &Arc<Topology>) -> Self {
+        Self {
+            topology: Arc::clone(topology),
+            groups: BTreeMap::new(),
+            letters: BTreeSet::new(),
+        }
+    }
+
+    fn declare(&mut self, name: Group, settings: GroupRecord, at: Timestamp) {
+        let exchange = self.topology.names.group(&name);
+        let ago = Timestamp::now().duration_since(at).unsigned_abs();
+        self.topology.young.note(exchange, settings.topics.clone(), ago);
         let Some(known) = self.groups.get_mut(&name) else {
             self.groups.insert(name, settings);
             return;
@@ -154,11 +178,13 @@ mod tests {
 
     #[test]
     fn the_first_declaration_of_a_group_counts_and_topics_are_added() {
-        let mut registry = Registry::default();
+        let config = Arc::new(crate::RabbitMqConfig::new("amqp://localhost").unwrap());
+        let mut registry = Registry::new(&Arc::new(Topology::new(&config).unwrap()));
         let name: Group = "g".parse().unwrap();
         for (topic, partitions) in [("a", 2), ("b", 4), ("a", 1)] {
             let settings = settings(topic, partitions);
-            registry.fold(&line(&GroupLine::Group { name: name.clone(), settings }).unwrap());
+            let record = GroupLine::Group { name: name.clone(), settings, at: Timestamp::now() };
+            registry.fold(&line(&record).unwrap());
         }
         let known = &registry.groups[&name];
         assert_eq!((known.partitions, known.topics.len()), (2, 2));

@@ -10,12 +10,13 @@ use std::time::Duration;
 use lapin::options::QueueDeleteOptions;
 use lapin::types::ShortString;
 use tokio::sync::mpsc;
-use trunkline_core::{Group, Topic};
+use trunkline_core::{Group, Result, Topic};
 
 use crate::broker::Shared;
 use crate::codec::Message;
-use crate::lane::Failed;
+use crate::lane::{Failed, Outcome};
 use crate::names::PROBE;
+use crate::publish::failure;
 use crate::topology::GroupRecord;
 
 /// How long a queue may take to confirm: a thousand times what it needs.
@@ -35,7 +36,7 @@ pub(crate) async fn repair(shared: Weak<Shared>, mut reports: mpsc::UnboundedRec
 }
 
 /// The groups that take what was published with this routing key.
-fn behind(shared: &Shared, routing_key: &str) -> Vec<(Group, GroupRecord)> {
+pub(crate) fn behind(shared: &Shared, routing_key: &str) -> Vec<(Group, GroupRecord)> {
     let topic = Topic::new(routing_key).ok();
     shared.registry.read(|known| {
         let takes = |record: &GroupRecord| match &topic {
@@ -51,9 +52,7 @@ fn behind(shared: &Shared, routing_key: &str) -> Vec<(Group, GroupRecord)> {
 
 async fn check(shared: &Shared, group: &Group, record: &GroupRecord) {
     for queue in shared.topology.queues(group, record) {
-        let probe = Message::record(Vec::new()).header(PROBE, "1");
-        let sent = shared.publisher.send(ShortString::default(), queue.name.clone(), probe, ANSWER);
-        match sent.await {
+        match shared.ask_to_confirm(queue.name.clone(), ANSWER).await {
             Ok(()) | Err(Failed::Closed | Failed::Disconnected | Failed::Refused) => continue,
             Err(Failed::Unroutable) => {}
             Err(Failed::NoConfirm) => {
@@ -64,13 +63,28 @@ async fn check(shared: &Shared, group: &Group, record: &GroupRecord) {
                 }
             }
         }
-        if let Err(error) = shared.declare_group(group, record).await {
+        if let Err(error) = shared.restore_group(group, record).await {
             tracing::warn!(%error, %group, "a group cannot be declared again");
         }
     }
 }
 
-async fn delete(shared: &Shared, queue: ShortString) -> trunkline_core::Result<()> {
+impl Shared {
+    /// Sends a message to a queue that means nothing and lives for no time.
+    async fn ask_to_confirm(&self, queue: ShortString, limit: Duration) -> Outcome {
+        let mut probe = Message::record(Vec::new()).header(PROBE, "1");
+        probe.properties = probe.properties.with_expiration(ShortString::from("0"));
+        self.publisher.send(ShortString::default(), queue, probe, limit).await
+    }
+
+    /// Waits until a queue has done everything that has reached it.
+    pub(crate) async fn probe(&self, queue: ShortString, limit: Duration) -> Result<()> {
+        let confirmed = self.ask_to_confirm(queue, limit).await;
+        confirmed.map_err(|failed| failure("close", failed, &self.config.address()))
+    }
+}
+
+async fn delete(shared: &Shared, queue: ShortString) -> Result<()> {
     let channel = shared.consume_channel("repair").await?;
     let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
     shared.leave(channel).await;

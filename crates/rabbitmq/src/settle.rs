@@ -38,8 +38,13 @@ impl Settle for Seat {
             return Settling::Ready(Err(fenced()));
         };
         let Some(seat) = self.me.upgrade() else { return Settling::Ready(Err(fenced())) };
+        let is_fresh = self.shared.consume_link.is_fresh();
         match verdict {
-            Verdict::Ack => Settling::Ready(self.ack(token, &held)),
+            Verdict::Ack if is_fresh => Settling::Ready(self.ack(token, &held)),
+            Verdict::Ack => Settling::Waiting(Box::pin(async move {
+                seat.refresh().await;
+                seat.ack(token, &held)
+            })),
             Verdict::Retry { after, attempts } if after.is_zero() => {
                 let event = event.clone();
                 Settling::Waiting(Box::pin(async move {
@@ -68,9 +73,28 @@ impl Settle for Seat {
 }
 
 impl Seat {
+    /// Waits until it is known whether the server still knows this process, which stood still.
+    async fn refresh(&self) {
+        const LOOK: Duration = Duration::from_millis(20);
+        while !self.shared.consume_link.is_fresh() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     fn ack(&self, token: u64, held: &Held) -> Result<()> {
         let is_early = Mutant::AckEarly.is_on(&self.shared.config);
         if !is_early && !held.tap.ack(held.tag) {
+            return Err(fenced());
+        }
+        self.with_inbox(|inbox| inbox.finish(token, |_| None));
+        Ok(())
+    }
+
+    /// Acknowledges what has a copy elsewhere: when this returns, a death of the process does not bring
+    /// back the original.
+    async fn ack_now(&self, token: u64, held: &Held) -> Result<()> {
+        let is_early = Mutant::AckEarly.is_on(&self.shared.config);
+        if !is_early && !held.tap.ack_now(held.tag).await {
             return Err(fenced());
         }
         self.with_inbox(|inbox| inbox.finish(token, |_| None));
@@ -126,7 +150,7 @@ impl Seat {
     ) -> Result<()> {
         let message = self.copy(event, &held)?.header(ATTEMPTS, attempts.to_string());
         self.delay(after, message).await?;
-        self.ack(token, &held)
+        self.ack_now(token, &held).await
     }
 
     /// Sends a copy through the ladder to this group or subscriber alone.
@@ -167,7 +191,7 @@ impl Seat {
         };
         let is_raw = held.defect.is_some();
         self.shared.keep_letter(event, letter, self.group(), subscriber, is_raw).await?;
-        self.ack(token, &held)
+        self.ack_now(token, &held).await
     }
 }
 

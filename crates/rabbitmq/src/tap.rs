@@ -10,6 +10,7 @@ use lapin::Channel;
 use lapin::options::BasicAckOptions;
 use tokio::sync::Notify;
 
+use crate::link::Live;
 use crate::lock;
 
 /// How long an acknowledgement may wait for others to go with it.
@@ -21,11 +22,17 @@ pub(crate) struct Tap {
     book: Mutex<Book>,
     shut: AtomicBool,
     dead: AtomicBool,
+    /// What it stands on; absent in tests.
+    ground: Option<(Live, Channel)>,
     out: AtomicUsize,
+    sent: AtomicUsize,
     /// Acknowledgements are worth sending, or the first of them has come.
     pub(crate) wake: Notify,
     /// Nothing is out any more.
     idle: Notify,
+    /// Somebody waits for acknowledgements to be sent.
+    urgent: AtomicBool,
+    flushed: Notify,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,8 +55,8 @@ struct Book {
 }
 
 impl Tap {
-    pub(crate) fn new(prefetch: u16) -> Self {
-        let tap = Self::default();
+    pub(crate) fn new(live: Live, channel: Channel, prefetch: u16) -> Self {
+        let tap = Self { ground: Some((live, channel)), ..Self::default() };
         lock(&tap.book).batch = (usize::from(prefetch) / 4).clamp(1, 128);
         tap
     }
@@ -73,10 +80,14 @@ impl Tap {
         self.shut();
         self.dead.store(true, Ordering::Release);
         self.idle.notify_waiters();
+        self.flushed.notify_waiters();
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Acquire)
+        let is_gone = |(live, channel): &(Live, Channel)| {
+            !live.is_up() || !channel.status().connected()
+        };
+        self.dead.load(Ordering::Acquire) || self.ground.as_ref().is_some_and(is_gone)
     }
 
     pub(crate) fn hand_out(&self) {
@@ -117,6 +128,29 @@ impl Tap {
         true
     }
 
+    /// Notes an acknowledgement and waits until it is on its way; false when it cannot land.
+    pub(crate) async fn ack_now(&self, tag: u64) -> bool {
+        if !self.ack(tag) {
+            return false;
+        }
+        loop {
+            let flushed = self.flushed.notified();
+            self.urgent.store(true, Ordering::Release);
+            self.wake.notify_one();
+            if lock(&self.book).is_sent(tag) {
+                return true;
+            }
+            if self.is_dead() {
+                return false;
+            }
+            flushed.await;
+        }
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Acquire)
+    }
+
     /// Whether acknowledgements wait, and whether they are worth sending at once.
     pub(crate) fn due(&self) -> (bool, bool) {
         let book = lock(&self.book);
@@ -124,10 +158,17 @@ impl Tap {
         (book.unsent > 0, book.unsent > 0 && (is_all || book.unsent >= book.batch))
     }
 
+    /// How many acknowledgements the channel has seen.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Sends what is settled: one for all without a gap below, and one each for those above that have
     /// waited before, or for all of them.
     pub(crate) async fn flush(&self, channel: &Channel, all: bool) -> lapin::Result<()> {
+        self.urgent.store(false, Ordering::Release);
         let (many, single) = lock(&self.book).collect(all);
+        self.sent.fetch_add(usize::from(many.is_some()) + single.len(), Ordering::Relaxed);
         if let Some(tag) = many {
             channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
         }
@@ -135,11 +176,16 @@ impl Tap {
         for sent in join_all(single.into_iter().map(one)).await {
             sent?;
         }
+        self.flushed.notify_waiters();
         Ok(())
     }
 }
 
 impl Book {
+    fn is_sent(&self, tag: u64) -> bool {
+        tag <= self.floor || self.acks.get(&tag) == Some(&Ack::Sent)
+    }
+
     fn collect(&mut self, all: bool) -> (Option<u64>, Vec<u64>) {
         let mut many = None;
         while let Some(ack) = self.acks.remove(&(self.floor + 1)) {

@@ -16,6 +16,7 @@ use crate::delay::exit_key;
 use crate::error::driver;
 use crate::mutant::Mutant;
 use crate::names::{Names, SLOT, TOPIC, short};
+use crate::young::Young;
 
 /// How long the queue of a broadcast subscriber outlives its connection. The server does not count
 /// the time that it is down itself.
@@ -44,6 +45,7 @@ pub(crate) struct QueueOf {
 pub(crate) struct Topology {
     pub(crate) config: Arc<RabbitMqConfig>,
     pub(crate) names: Names,
+    pub(crate) young: Young,
 }
 
 pub(crate) fn text(value: impl Into<Vec<u8>>) -> AMQPValue {
@@ -81,7 +83,7 @@ const DECLARE: &str = "declare";
 impl Topology {
     pub(crate) fn new(config: &Arc<RabbitMqConfig>) -> Result<Self> {
         let names = Names::new(&config.prefix, &config.exchange)?;
-        Ok(Self { config: Arc::clone(config), names })
+        Ok(Self { config: Arc::clone(config), names, young: Young::default() })
     }
 
     fn kind(&self) -> ExchangeKind {

@@ -8,12 +8,13 @@ use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use trunkline_core::{Result, Topic};
 
-use crate::book::{Held, PartitionId};
-use crate::codec::{EntryId, array_of, int_of, text_of};
+use crate::codec::{array_of, int_of, text_of, write_id};
 use crate::consume::Partition;
+use crate::entry::{Acks, Held, PartitionId, Place};
 use crate::index::{TopicRecord, create_groups, run_creates};
 use crate::link::random;
-use crate::member::{Member, Owned};
+use crate::member::{IDS, Member, Owned};
+use crate::mutant::Mutant;
 use crate::names::Companions;
 use crate::publish::millis;
 use crate::reader::{self, Claimed, Whose};
@@ -38,7 +39,8 @@ impl Member {
         let sent = Instant::now();
         let mut answers = self.shared.consume.all("renew", &pipe).await?.into_iter();
         let counts = answers.next().and_then(array_of).unwrap_or_default();
-        self.live = counts.first().and_then(int_of).and_then(|n| u64::try_from(n).ok()).unwrap_or(1);
+        self.live =
+            counts.first().and_then(int_of).and_then(|n| u64::try_from(n).ok()).unwrap_or(1);
         let version = counts.get(1).and_then(int_of).and_then(|n| u64::try_from(n).ok());
         self.hear_wake(answers.next());
         let held = answers.next().unwrap_or(Value::Nil);
@@ -54,7 +56,7 @@ impl Member {
         for (id, is_held) in leased.into_iter().zip(array_of(held).unwrap_or_default()) {
             if int_of(&is_held) == Some(1) {
                 self.desk.update(|book| book.renew(id, until));
-            } else {
+            } else if !self.shared.config.breaks(Mutant::NoFence) {
                 tracing::warn!(group = %self.group, "a partition's lease was lost");
                 self.lose(id);
             }
@@ -79,7 +81,10 @@ impl Member {
         let last = answer.and_then(Self::last_wake).unwrap_or_default();
         if last != self.woken {
             self.woken = last;
-            self.owned.values_mut().for_each(|owned| owned.is_hot = true);
+            for owned in self.owned.values_mut() {
+                owned.is_hot = true;
+                owned.has_retry = owned.has_retry.filter(|has_retry| *has_retry);
+            }
         }
     }
 
@@ -92,25 +97,25 @@ impl Member {
         let mut pipe = Pipeline::new();
         for partition in &partitions {
             let known = self.desk.update(|book| book.known_of(partition.id));
-            for is_retry in [false, true] {
-                let here: Vec<_> = known.iter().filter(|p| p.is_retry == is_retry).collect();
-                for chunk in here.chunks(1_000) {
-                    let mut beat = Lua::Beat.call(1);
-                    let companions = &partition.companions;
-                    beat.arg(if is_retry { &companions.retry } else { partition.stream.as_str() });
-                    beat.arg(self.group.as_str()).arg(&self.consumer);
-                    for place in chunk {
-                        beat.arg(place.id.to_string());
-                    }
-                    pipe.add_command(beat);
-                }
-            }
+            let (retried, own): (Vec<Place>, Vec<Place>) =
+                known.into_iter().partition(|place| place.is_retry);
+            self.add_beats(&mut pipe, &partition.stream, &own);
+            self.add_beats(&mut pipe, &partition.companions.retry, &retried);
         }
         self.shared.consume.all("renew", &pipe).await?;
         for partition in partitions {
             self.take_over(&partition, Whose::Others, idle).await?;
         }
         Ok(())
+    }
+
+    fn add_beats(&self, pipe: &mut Pipeline, stream: &str, places: &[Place]) {
+        for chunk in places.chunks(IDS) {
+            let mut beat = Lua::Beat.call(1);
+            beat.arg(stream).arg(self.group.as_str()).arg(&self.consumer);
+            chunk.iter().for_each(|place| write_id(&mut beat, place.id));
+            pipe.add_command(beat);
+        }
     }
 
     /// Is present on topics that came since `known`, and forgets those that went.
@@ -160,9 +165,9 @@ impl Member {
         }
         let live = usize::try_from(self.live.max(1)).unwrap_or(usize::MAX);
         let matched = self.matched();
-        matched.iter().all(|(topic, record)| {
-            self.owned_of(topic).len() >= record.partitions as usize / live
-        })
+        matched
+            .iter()
+            .all(|(topic, record)| self.owned_of(topic).len() >= record.partitions as usize / live)
     }
 
     fn owned_of(&self, topic: &Topic) -> Vec<PartitionId> {
@@ -249,6 +254,9 @@ impl Member {
         };
         let until = sent + self.shared.config.lease_ttl.mul_f64(0.95);
         let partition = self.open(topic, number, token, Some(until));
+        if self.shared.config.breaks(Mutant::NewBeforePending) {
+            return Ok(());
+        }
         // What its last owner had and did not finish comes first.
         let taken = self.take_over(&partition, Whose::All, 0).await;
         if let Some(owned) = self.owned.get_mut(&partition.id) {
@@ -268,8 +276,12 @@ impl Member {
         let companions = Companions::of(&stream, &self.group);
         let id = self.next_id;
         self.next_id += 1;
-        let topic = topic.clone();
-        let partition = Arc::new(Partition { id, topic, number, stream, companions, token });
+        let (topic, mut until, mut fence) = (topic.clone(), until, token.clone());
+        if self.shared.config.breaks(Mutant::NoFence) {
+            (until, fence) = (None, String::new());
+        }
+        let partition = Partition { id, topic, number, stream, companions, token, fence };
+        let partition = Arc::new(partition);
         self.desk.add_partition(Arc::clone(&partition));
         self.desk.update(|book| book.open(id, until));
         let owned = Owned {
@@ -277,7 +289,8 @@ impl Member {
             is_hot: true,
             is_draining: false,
             is_doubtful: false,
-            last: EntryId::default(),
+            last: None,
+            has_retry: None,
         };
         self.owned.insert(id, owned);
         partition
@@ -303,7 +316,13 @@ impl Member {
             let mut start = Some("-".to_owned());
             while let Some(from) = start.take() {
                 let call = reader::claim(
-                    partition, &self.group, &self.consumer, is_retry, &from, idle_ms, whose,
+                    partition,
+                    &self.group,
+                    &self.consumer,
+                    is_retry,
+                    &from,
+                    idle_ms,
+                    whose,
                 );
                 let answer = self.shared.consume.one("take over", call).await;
                 let answer = match answer {
@@ -337,7 +356,7 @@ impl Member {
                 };
                 let Some(held) = reader::held(book, partition, place, fields) else {
                     let places = vec![place];
-                    book.return_acks(crate::book::Acks { places, noted: Vec::new() });
+                    book.return_acks(Acks { places, noted: Vec::new() });
                     continue;
                 };
                 // Twice with a member that died: from here on, in order, one at a time.

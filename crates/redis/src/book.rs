@@ -3,52 +3,15 @@
 //! Entries wait in `ready`. What is out is counted per key, and a key's later entries wait beside it
 //! where they may not go out yet, so that what comes back finds its place before them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::Waker;
 
 use tokio::time::Instant;
 use trunkline_core::{Error, Event};
 
-use crate::codec::EntryId;
+use crate::entry::{Acks, Held, Load, Out, PartitionId, Place};
 
-/// One partition of a subscription, as its entries name it: never used again for another.
-pub(crate) type PartitionId = u32;
-
-/// Where an entry stands on the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) partition: PartitionId,
-    /// Whether it stands in the group's own stream of retries.
-    pub(crate) is_retry: bool,
-    pub(crate) id: EntryId,
-}
-
-/// An entry that was read.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) event: Event,
-    pub(crate) place: Place,
-    /// The order of reading; what comes back is put before what was read later.
-    pub(crate) seq: u64,
-    pub(crate) attempts: u32,
-    pub(crate) redeliveries: u32,
-    pub(crate) defect: Option<Error>,
-    /// Whether attempts of it are written beside the stream.
-    pub(crate) is_noted: bool,
-    /// Whether it may be what killed its last members: it goes out when no other such is out.
-    pub(crate) is_suspect: bool,
-}
-
-/// What is remembered of an entry while it is out.
-#[derive(Debug)]
-pub(crate) struct Out {
-    pub(crate) place: Place,
-    pub(crate) seq: u64,
-    pub(crate) is_noted: bool,
-    pub(crate) defect: Option<Error>,
-    pub(crate) is_suspect: bool,
-    lane: Option<u64>,
-}
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 #[derive(Debug, Default)]
 struct Key {
@@ -66,13 +29,6 @@ pub(crate) struct Standing {
     out: usize,
 }
 
-/// Acknowledgements that are not on the server yet.
-#[derive(Debug, Default)]
-pub(crate) struct Acks {
-    pub(crate) places: Vec<Place>,
-    pub(crate) noted: Vec<Place>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Book {
     prefetch: usize,
@@ -82,7 +38,6 @@ pub(crate) struct Book {
     ready: [VecDeque<Held>; 4],
     /// Entries that were out when their member died; they go out one at a time.
     suspects: VecDeque<Held>,
-    suspects_out: usize,
     keys: HashMap<u64, Key>,
     out: HashMap<u64, Out>,
     next_token: u64,
@@ -95,14 +50,6 @@ pub(crate) struct Book {
     failure: Option<Error>,
 }
 
-/// How many entries are where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) out: usize,
-    pub(crate) ready: usize,
-    pub(crate) waiting: usize,
-}
-
 impl Book {
     pub(crate) fn new(prefetch: usize, is_ordered: bool, has_lanes: bool) -> Self {
         Self {
@@ -111,13 +58,12 @@ impl Book {
             has_lanes,
             ready: Default::default(),
             suspects: VecDeque::new(),
-            suspects_out: 0,
-            keys: HashMap::new(),
-            out: HashMap::new(),
+            keys: HashMap::default(),
+            out: HashMap::default(),
             next_token: 0,
             next_seq: 0,
             waiting: 0,
-            standings: HashMap::new(),
+            standings: HashMap::default(),
             acks: Acks::default(),
             waker: None,
             ended: false,
@@ -130,8 +76,9 @@ impl Book {
     }
 
     pub(crate) fn renew(&mut self, partition: PartitionId, until: Instant) {
-        if let Some(standing) = self.standings.get_mut(&partition) {
-            standing.until = Some(until);
+        // What has no end needs no renewal.
+        if let Some(known) = self.standings.get_mut(&partition).and_then(|s| s.until.as_mut()) {
+            *known = until;
         }
     }
 
@@ -185,6 +132,10 @@ impl Book {
 
     /// Adds an entry that was read.
     pub(crate) fn add(&mut self, held: Held) {
+        // Its partition may have been lost since it was read.
+        if !self.standings.contains_key(&held.place.partition) {
+            return;
+        }
         let urgency = self.urgency(&held.event);
         self.ready[urgency].push_back(held);
     }
@@ -196,12 +147,15 @@ impl Book {
 
     /// The first suspect, when none is out or about to go out: it may go alone.
     pub(crate) fn next_suspect(&mut self) -> Option<Held> {
-        if self.suspects_out > 0 {
+        if self.suspects.is_empty() {
             return None;
         }
-        let held = self.suspects.pop_front()?;
-        self.suspects_out += 1;
-        Some(held)
+        let mut ready = self.ready.iter().flatten();
+        let mut waiting = self.keys.values().flat_map(|key| &key.waiting);
+        let is_one_out = self.out.values().any(|out| out.is_suspect)
+            || ready.any(|held| held.is_suspect)
+            || waiting.any(|held| held.is_suspect);
+        if is_one_out { None } else { self.suspects.pop_front() }
     }
 
     /// A suspect that may go out after all, before everything else.
@@ -212,7 +166,6 @@ impl Book {
 
     /// A suspect that could not be admitted.
     pub(crate) fn put_back(&mut self, held: Held) {
-        self.suspects_out -= 1;
         self.suspects.push_front(held);
     }
 
@@ -284,6 +237,7 @@ impl Book {
         let out = Out {
             place: held.place,
             seq: held.seq,
+            redeliveries: held.redeliveries,
             is_noted: held.is_noted,
             defect: held.defect.as_ref().map(Error::duplicate),
             is_suspect: held.is_suspect,
@@ -319,9 +273,6 @@ impl Book {
         let out = self.out.remove(&token)?;
         if let Some(standing) = self.standings.get_mut(&out.place.partition) {
             standing.out -= 1;
-        }
-        if out.is_suspect {
-            self.suspects_out = self.suspects_out.saturating_sub(usize::from(back.is_none()));
         }
         // What comes back from a partition that is another's by now is the other's.
         let back = back.filter(|held| self.standings.contains_key(&held.place.partition));
@@ -370,8 +321,8 @@ impl Book {
         self.acks.noted.extend(acks.noted);
     }
 
-    pub(crate) fn has_acks(&self) -> bool {
-        !self.acks.places.is_empty()
+    pub(crate) fn ack_count(&self) -> usize {
+        self.acks.places.len()
     }
 
     pub(crate) fn has_acks_of(&self, partition: PartitionId) -> bool {

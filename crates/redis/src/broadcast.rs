@@ -8,15 +8,17 @@ use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use trunkline_core::{Pattern, Result, StartAt, SubscribeOptions, Topic};
 
-use crate::book::{Book, Held, PartitionId, Place};
+use crate::book::Book;
 use crate::broker::Shared;
 use crate::codec::{self, EntryId, Fields, array_of, int_of, streams_of};
 use crate::consume::Desk;
+use crate::entry::{PartitionId, Place};
 use crate::error::{from_driver, unexpected};
 use crate::index::{Index, before, register_topic};
 use crate::link::{Link, backoff};
 use crate::names::readers_of;
 use crate::publish::millis;
+use crate::reader;
 use crate::scripts::Lua;
 use crate::settle::{Owner, Settler};
 
@@ -57,7 +59,7 @@ pub(crate) async fn join(shared: &Arc<Shared>, options: SubscribeOptions) -> Res
     let settler = Settler { shared: Arc::clone(shared), owner: Owner::Subscriber(name.clone()) };
     let desk = Desk::new(Book::new(options.prefetch, true, options.lanes), settler);
     let patience = BLOCK + shared.config.response_timeout.min(Duration::from_secs(2));
-    let link = Link::new(&shared.config, patience, &shared.vitals, &shared.closed);
+    let link = Link::new(&shared.config, patience, &shared.vitals);
     let mut subscriber = Subscriber {
         shared: Arc::clone(shared),
         desk: Arc::clone(&desk),
@@ -289,15 +291,7 @@ impl Subscriber {
 
 fn add(book: &mut Book, partition: PartitionId, topic: &Topic, id: EntryId, fields: Fields) {
     let entry = codec::read(fields, topic);
-    let held = Held {
-        event: entry.event,
-        place: Place { partition, is_retry: false, id },
-        seq: book.next_seq(),
-        attempts: entry.attempts,
-        redeliveries: 0,
-        defect: entry.defect,
-        is_noted: false,
-        is_suspect: false,
-    };
-    book.add(held);
+    let place = Place { partition, is_retry: false, id };
+    let seq = book.next_seq();
+    book.add(reader::of_entry(entry, place, seq));
 }

@@ -1,6 +1,5 @@
 //! The broker itself: its connections, and what the five methods of the contract do with them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -8,12 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Cmd, Pipeline, Value};
-use smol_str::SmolStr;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use trunkline_core::{
     Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, EventId, GroupSpec,
-    Health, HealthStatus, PublishOptions, Publishing, Result, SubscribeOptions, Subscription, Topic,
+    Health, HealthStatus, PublishOptions, Publishing, Result, SubscribeOptions, Subscription,
+    Topic,
 };
 
 use crate::codec::text_of;
@@ -22,6 +21,7 @@ use crate::consume::{Desk, RedisSubscription};
 use crate::error::{closed, disconnected};
 use crate::index::{Route, Routes, declare_group};
 use crate::link::{Link, Vitals, random};
+use crate::mutant::Mutant;
 use crate::names::Names;
 use crate::publish::{self, Job, is_passing};
 use crate::{broadcast, lock, member, schedule, trim};
@@ -51,9 +51,6 @@ pub(crate) struct Shared {
     pub(crate) routes: Mutex<Routes>,
     /// Looked at when something delayed was added.
     pub(crate) schedule_changed: Notify,
-    /// Publishes since the last trim of a stream.
-    pub(crate) published: Mutex<HashMap<SmolStr, u64>>,
-    pub(crate) trim_wanted: Notify,
     desks: Mutex<Vec<Weak<Desk>>>,
     /// Publishes accepted into the queue and not answered yet.
     pub(crate) flushed: watch::Receiver<bool>,
@@ -75,8 +72,8 @@ impl RedisBroker {
     pub async fn connect(config: RedisConfig) -> Result<Self> {
         let vitals = Arc::new(Vitals::default());
         let (close, closed) = watch::channel(false);
-        let link = Arc::new(Link::new(&config, config.response_timeout, &vitals, &closed));
-        let consume = Arc::new(Link::new(&config, config.response_timeout, &vitals, &closed));
+        let link = Arc::new(Link::new(&config, config.response_timeout, &vitals));
+        let consume = Arc::new(Link::new(&config, config.response_timeout, &vitals));
         let facts = first_contact(&link, &config).await?;
         let (jobs, queue) = mpsc::channel(publish::QUEUE);
         let (flush, flushed) = watch::channel(false);
@@ -91,8 +88,6 @@ impl RedisBroker {
             jobs,
             routes: Mutex::default(),
             schedule_changed: Notify::new(),
-            published: Mutex::default(),
-            trim_wanted: Notify::new(),
             desks: Mutex::default(),
             flushed,
             incarnation: EventId::generate().to_string(),
@@ -155,23 +150,10 @@ impl Shared {
         routes.get(topic)
     }
 
-    pub(crate) fn count_published(&self, stream: &SmolStr) {
-        if self.config.max_stream_length.is_none() {
-            return;
-        }
-        let mut published = lock(&self.published);
-        match published.get_mut(stream) {
-            Some(count) => *count += 1,
-            None => drop(published.insert(stream.clone(), 1)),
-        }
-    }
-
     pub(crate) fn trim_early(&self, command: &mut Cmd) {
-        #[cfg(feature = "mutants")]
-        if self.config.mutant == Some(crate::mutant::Mutant::MaxlenTrim) {
+        if self.config.breaks(Mutant::MaxlenTrim) {
             command.arg("MAXLEN").arg(16);
         }
-        let _ = command;
     }
 
     pub(crate) fn add_desk(&self, desk: &Arc<Desk>) {
@@ -189,16 +171,15 @@ impl Shared {
     }
 
     /// Makes a group, again and again while the server is away and the time is not over.
-    pub(crate) async fn declare(
-        &self,
-        spec: &GroupSpec,
-    ) -> Result<crate::index::GroupRecord> {
+    pub(crate) async fn declare(&self, spec: &GroupSpec) -> Result<crate::index::GroupRecord> {
         let deadline = Instant::now() + self.config.publish_timeout;
         let mut attempt = 0;
         loop {
             let made = declare_group(&self.link, &self.names, spec, &self.config).await;
             match made {
-                Err(error) if is_passing(&error) && Instant::now() < deadline && !self.is_closed() => {
+                Err(error)
+                    if is_passing(&error) && Instant::now() < deadline && !self.is_closed() =>
+                {
                     attempt += 1;
                     tokio::time::sleep(crate::link::backoff(attempt)).await;
                 }
@@ -268,7 +249,7 @@ impl Broker for RedisBroker {
         for desk in desks {
             desk.wait_flushed(until.saturating_duration_since(Instant::now())).await?;
         }
-        publishes.map_err(|_| {
+        publishes.map_err(|_elapsed| {
             let message = "publishes were still under way at the deadline";
             Error::new(ErrorKind::TimedOut, "close", message)
         })
@@ -324,7 +305,9 @@ async fn first_contact(link: &Link, config: &RedisConfig) -> Result<Facts> {
             Ok(Ok(_)) => None,
             Ok(Err(error)) if is_refused_login(&error) => {
                 let message = "the Redis server refused the user name or the password of the URL";
-                return Err(Error::new(ErrorKind::Config, "connect", message).with("address", address));
+                return Err(
+                    Error::new(ErrorKind::Config, "connect", message).with("address", address)
+                );
             }
             Ok(Err(error)) => Some(error),
             Err(_) => {
@@ -349,7 +332,8 @@ fn facts_of(values: Vec<Value>, address: &str) -> Facts {
     let mut values = values.into_iter();
     let info = values.next().and_then(text_of).unwrap_or_default();
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-    let mut facts = Facts { version: version.unwrap_or("unknown").to_owned(), warnings: Vec::new() };
+    let mut facts =
+        Facts { version: version.unwrap_or("unknown").to_owned(), warnings: Vec::new() };
     // A server that does not tell, as some hosted ones, is taken at its word.
     let mut setting = || crate::codec::pairs_of(values.next()?)?.pop().map(|(_, value)| value);
     if setting().is_some_and(|value| value == b"no") {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite as _, Value};
+use smol_str::SmolStr;
 use trunkline_core::cloudevents::{Headers, from_headers, from_json};
 use trunkline_core::{
     Attributes, Audience, DEFAULT_SOURCE, Data, Error, ErrorKind, Event, EventId, Result, Topic,
@@ -24,7 +25,7 @@ pub(crate) fn write(
     event: &Event,
     data: &Data,
     audience: Audience,
-    headers: &[(smol_str::SmolStr, Bytes)],
+    headers: &[(SmolStr, Bytes)],
 ) {
     command.write_arg(b"ce_specversion");
     command.write_arg(b"1.0");
@@ -67,16 +68,32 @@ pub(crate) struct Entry {
 }
 
 /// Reads the fields of an entry on `topic`.
-pub(crate) fn read(fields: Fields, topic: &Topic) -> Entry {
-    let find = |name: &str| {
-        let mut pairs = fields.iter();
-        pairs.find(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.as_slice())
+pub(crate) fn read(mut fields: Fields, topic: &Topic) -> Entry {
+    let mut data = Data::none();
+    let (mut attempts, mut is_broadcast_only, mut is_binary) = (0, false, false);
+    for (name, value) in &mut fields {
+        match name.as_slice() {
+            b"data" => data.bytes = Some(Bytes::from(std::mem::take(value))),
+            b"content-type" | b"ce_datacontenttype" => {
+                data.content_type = std::str::from_utf8(value).ok().map(SmolStr::new);
+            }
+            name if name.starts_with(b"ce_") => is_binary = true,
+            name if name == ATTEMPTS.as_bytes() => attempts = parse_number(value).unwrap_or(0),
+            name if name == AUDIENCE.as_bytes() => is_broadcast_only = value == BROADCAST,
+            _ => {}
+        }
+    }
+    let read = if is_binary {
+        let headers = fields.iter().filter_map(|(name, value)| {
+            Some((std::str::from_utf8(name).ok()?, Some(value.as_slice().into())))
+        });
+        from_headers(Headers::Underscore, headers, topic, data.clone())
+    } else {
+        structured(&data, topic)
     };
-    let attempts = find(ATTEMPTS).and_then(parse_number).unwrap_or(0);
-    let is_broadcast_only = find(AUDIENCE) == Some(BROADCAST);
-    let (event, defect) = match event_of(&fields, topic) {
+    let (event, defect) = match read {
         Ok(event) => (event, None),
-        Err(defect) => (raw(fields, topic), Some(defect)),
+        Err(defect) => (raw(&fields, data.bytes, topic), Some(defect)),
     };
     Entry { event, defect, attempts, is_broadcast_only }
 }
@@ -85,26 +102,11 @@ fn parse_number(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn event_of(fields: &Fields, topic: &Topic) -> Result<Event> {
-    let mut data = Data::none();
-    let mut is_binary = false;
-    for (name, value) in fields {
-        match name.as_slice() {
-            b"data" => data.bytes = Some(Bytes::copy_from_slice(value)),
-            b"content-type" | b"ce_datacontenttype" => {
-                data.content_type = std::str::from_utf8(value).ok().map(smol_str::SmolStr::new);
-            }
-            name => is_binary |= name.starts_with(b"ce_"),
-        }
-    }
-    if is_binary {
-        let headers = fields.iter().filter_map(|(name, value)| {
-            Some((std::str::from_utf8(name).ok()?, Some(value.as_slice().into())))
-        });
-        return from_headers(Headers::Underscore, headers, topic, data);
-    }
+/// A lone `data` field that holds a whole event, as Dapr writes it.
+fn structured(data: &Data, topic: &Topic) -> Result<Event> {
     let Some(bytes) = &data.bytes else {
-        let message = "the entry has neither `ce_` fields nor a `data` field with a structured event";
+        let message =
+            "the entry has neither `ce_` fields nor a `data` field with a structured event";
         return Err(Error::new(ErrorKind::Decode, "read", message));
     };
     let event = from_json(bytes, Some(topic))?;
@@ -118,17 +120,16 @@ fn event_of(fields: &Fields, topic: &Topic) -> Result<Event> {
     })
 }
 
-/// What is no event, with its bytes: the data where it is all there is, else all fields as JSON text.
-fn raw(fields: Fields, topic: &Topic) -> Event {
-    let bytes = match <[_; 1]>::try_from(fields) {
-        Ok([(_, value)]) => value,
-        Err(mut fields) => match fields.iter().position(|(name, _)| name == b"data") {
-            Some(at) => fields.swap_remove(at).1,
-            None => json_of(&fields),
-        },
-    };
+/// What is no event, with its bytes: its data, the only value of another name, or else all fields as
+/// JSON text.
+fn raw(fields: &Fields, data: Option<Bytes>, topic: &Topic) -> Event {
+    let bytes = data.unwrap_or_else(|| match fields.as_slice() {
+        [(_, value)] => Bytes::copy_from_slice(value),
+        _ => json_of(fields).into(),
+    });
     let data = Data::raw(bytes, "application/octet-stream");
-    let attributes = Attributes::new(EventId::generate(), DEFAULT_SOURCE, UNDECODABLE, topic.clone());
+    let attributes =
+        Attributes::new(EventId::generate(), DEFAULT_SOURCE, UNDECODABLE, topic.clone());
     #[expect(clippy::expect_used, reason = "a fixed source, a fixed type and a fresh id are valid")]
     let attributes = attributes.expect("a fixed source, a fixed type and a fresh id are valid");
     Event::from_parts(attributes, data)
@@ -214,8 +215,11 @@ pub(crate) fn entry_of(value: Value) -> Option<(EntryId, Fields)> {
     Some((id, pairs_of(parts.next()?)?))
 }
 
+/// Entries of one stream, by its name.
+pub(crate) type Batch = (String, Vec<(EntryId, Fields)>);
+
 /// The answer of a read: entries by stream.
-pub(crate) fn streams_of(value: Value) -> Option<Vec<(String, Vec<(EntryId, Fields)>)>> {
+pub(crate) fn streams_of(value: Value) -> Option<Vec<Batch>> {
     let mut streams = Vec::new();
     for stream in array_of(value)? {
         let mut parts = array_of(stream)?.into_iter();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::mutant::Mutant;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use smol_str::SmolStr;
 use trunkline_core::{Error, ErrorKind, PartitionRules, Result, Topic};
@@ -14,7 +15,7 @@ pub struct RedisConfig {
     pub(crate) server: ConnectionInfo,
     /// What every physical name begins with.
     pub prefix: SmolStr,
-    /// Partitions of a topic that this broker makes.
+    /// Partitions of a topic that this broker makes and no rule is about.
     pub partitions: u32,
     /// Partitions of topics that a rule decides, instead.
     pub partition_rules: PartitionRules,
@@ -40,7 +41,7 @@ pub struct RedisConfig {
     /// How many events a group with lanes reads ahead, to find urgent ones among them.
     pub lane_window: usize,
     #[cfg(feature = "mutants")]
-    pub(crate) mutant: Option<crate::mutant::Mutant>,
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl RedisConfig {
@@ -178,9 +179,22 @@ impl RedisConfig {
     /// Breaks one promise on purpose, so that a test can show that it notices.
     #[cfg(feature = "mutants")]
     #[must_use]
-    pub fn with_mutant(mut self, mutant: crate::mutant::Mutant) -> Self {
+    pub fn with_mutant(mut self, mutant: Mutant) -> Self {
         self.mutant = Some(mutant);
         self
+    }
+
+    /// Whether a promise is broken on purpose.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn breaks(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// Whether a promise is broken on purpose: never, in what is shipped.
+    #[cfg(not(feature = "mutants"))]
+    #[expect(clippy::unused_self, reason = "asked as where promises can be broken")]
+    pub(crate) const fn breaks(&self, _mutant: Mutant) -> bool {
+        false
     }
 
     /// Where the server is, without credentials.
@@ -226,7 +240,7 @@ fn server_of(url: &str) -> Result<ConnectionInfo> {
         let message = "the URL is not redis://[user:password@]host[:port][/database] or rediss://…";
         Error::new(ErrorKind::Config, "configure redis", message)
     };
-    let server = url.into_connection_info().map_err(|_| invalid())?;
+    let server = url.into_connection_info().ok().ok_or_else(invalid)?;
     match server.addr() {
         ConnectionAddr::Tcp(..) | ConnectionAddr::TcpTls { .. } => Ok(server),
         _ => Err(invalid()),

@@ -12,7 +12,8 @@ use trunkline_core::{
     Delivery, Error, ErrorKind, Event, Result, Settle, Settling, Subscription, Verdict,
 };
 
-use crate::book::{Book, Held, Out, PartitionId};
+use crate::book::Book;
+use crate::entry::{Held, Out, PartitionId};
 use crate::error::fenced;
 use crate::lock;
 use crate::names::Companions;
@@ -41,6 +42,15 @@ pub(crate) struct Partition {
     pub(crate) companions: Companions,
     /// Proves the lease; empty where members share freely.
     pub(crate) token: String,
+    /// What the server compares the lease with before it does anything for this member.
+    pub(crate) fence: String,
+}
+
+impl Partition {
+    /// The fencing number under which the partition was leased.
+    pub(crate) fn number_of_fence(&self) -> Option<i64> {
+        self.token.rsplit_once('|')?.1.parse().ok()
+    }
 }
 
 impl Desk {
@@ -118,13 +128,13 @@ impl Desk {
 }
 
 /// The entry of a delivery that comes back.
-pub(crate) fn held(out: &Out, event: Event, attempts: u32, redeliveries: u32) -> Held {
+pub(crate) fn held(out: &Out, event: Event, attempts: u32) -> Held {
     Held {
         event,
         place: out.place,
         seq: out.seq,
         attempts,
-        redeliveries,
+        redeliveries: out.redeliveries,
         defect: out.defect.as_ref().map(Error::duplicate),
         is_noted: out.is_noted,
         is_suspect: out.is_suspect,
@@ -156,7 +166,7 @@ impl Settle for Handle {
         let Some(out) = book.peek(token) else {
             return Settling::Ready(Err(fenced("settle")));
         };
-        let back = held(out, event.clone(), 0, 0);
+        let back = held(out, event.clone(), 0);
         drop(book);
         let partition = desk.partition(back.place.partition);
         let desk = Arc::clone(desk);
@@ -165,10 +175,10 @@ impl Settle for Handle {
         }))
     }
 
-    fn release(&self, token: u64, event: Event, attempts: u32, redeliveries: u32) {
+    fn release(&self, token: u64, event: Event, attempts: u32, _redeliveries: u32) {
         let desk = &self.0;
         desk.update_and_tell(|book| {
-            let back = book.peek(token).map(|out| held(out, event, attempts, redeliveries));
+            let back = book.peek(token).map(|out| held(out, event, attempts));
             book.finish(token, back)
         });
     }

@@ -33,8 +33,8 @@ pub(crate) fn remedy(error: &RedisError) -> Remedy {
 /// Sorts an error that the server answered.
 pub(crate) fn remedy_of_code(code: &str) -> Remedy {
     match code {
-        "LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "NOSCRIPT"
-        | "UNBLOCKED" => Remedy::Later,
+        "LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY"
+        | "NOSCRIPT" | "UNBLOCKED" => Remedy::Later,
         "NOGROUP" => Remedy::NoGroup,
         _ => Remedy::Fail,
     }
@@ -54,13 +54,18 @@ pub(crate) fn from_driver(operation: &'static str, error: RedisError, sent: bool
         Remedy::NoGroup | Remedy::Fail => return refused(operation, &error.to_string()),
     };
     let made = Error::new(kind, operation, message).because(error);
-    if sent && kind == ErrorKind::Disconnected { made.with_retry(RetryClass::Ambiguous) } else { made }
+    if sent && kind == ErrorKind::Disconnected {
+        made.with_retry(RetryClass::Ambiguous)
+    } else {
+        made
+    }
 }
 
 /// The server said no.
 pub(crate) fn refused(operation: &'static str, text: &str) -> Error {
     if text.contains("OOM") {
-        let message = "the Redis server has reached its maxmemory: trim, add memory, or consume faster";
+        let message =
+            "the Redis server has reached its maxmemory: trim, add memory, or consume faster";
         return Error::new(ErrorKind::Full, operation, message).with("answer", text);
     }
     let message = format!("the Redis server refused: {text}");

@@ -7,12 +7,14 @@ use redis::Pipeline;
 use tokio::time::Instant;
 use trunkline_core::Result;
 
-use crate::book::{Book, PartitionId, Place};
+use crate::book::Book;
 use crate::codec::text_of;
 use crate::consume::Partition;
+use crate::entry::{PartitionId, Place};
 use crate::error::fenced;
 use crate::link::backoff;
 use crate::member::Member;
+use crate::mutant::Mutant;
 use crate::publish::millis;
 use crate::scripts::Lua;
 
@@ -37,7 +39,7 @@ impl Member {
         let mut call = Lua::Suspect.call(2);
         let stream =
             if held.place.is_retry { &companions.retry } else { partition.stream.as_str() };
-        call.arg(&companions.lease).arg(stream).arg(&partition.token).arg(self.group.as_str());
+        call.arg(&companions.lease).arg(stream).arg(&partition.fence).arg(self.group.as_str());
         call.arg(&self.consumer).arg(held.place.id.to_string()).arg(held.redeliveries + 1);
         let counted = self.shared.consume.one("count a delivery", call).await;
         match counted.map(text_of) {
@@ -56,7 +58,8 @@ impl Member {
 
     /// Gives up partitions that are to go and of which nothing is out.
     pub(crate) async fn hand_over(&mut self) -> Result<()> {
-        let is_due = |id: &PartitionId, book: &Book| book.out_of(*id) == 0 && !book.has_acks_of(*id);
+        let is_due =
+            |id: &PartitionId, book: &Book| book.out_of(*id) == 0 && !book.has_acks_of(*id);
         let draining: Vec<_> = self
             .owned
             .iter()
@@ -135,6 +138,9 @@ impl Member {
     }
 
     async fn say_goodbye(&mut self) -> Result<()> {
+        if self.shared.config.breaks(Mutant::NoFlush) {
+            self.desk.update(Book::take_acks);
+        }
         self.flush_acks().await?;
         self.hand_over().await?;
         let names = &self.shared.names;
@@ -204,16 +210,5 @@ impl Member {
         let answer = self.shared.consume.one("renew", renewal).await?;
         self.note_renewed(leased, answer, sent + ttl.mul_f64(0.95));
         Ok(())
-    }
-
-    pub(crate) async fn flush_acks(&mut self) -> Result<()> {
-        let acks = self.desk.update(Book::take_acks);
-        let mut pipe = Pipeline::new();
-        self.add_acks(&mut pipe, &acks);
-        let sent = self.shared.consume.all("acknowledge", &pipe).await;
-        if sent.is_err() {
-            self.desk.update(|book| book.return_acks(acks));
-        }
-        sent.map(drop)
     }
 }

@@ -1,13 +1,13 @@
 //! What is known of topics and groups: the index that publishers and readers keep on the server.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 use smol_str::SmolStr;
-use trunkline_core::{
-    ErrorKind, Group, GroupSpec, Order, Pattern, Result, StartAt, Topic,
-};
+use trunkline_core::{ErrorKind, Group, GroupSpec, Order, Pattern, Result, StartAt, Topic};
 
 use crate::codec::{EntryId, array_of, bytes_of, pairs_of, text_of};
 use crate::config::RedisConfig;
@@ -95,9 +95,9 @@ impl Index {
         let [changes, topics, groups, version] =
             <[Value; 4]>::try_from(parts).ok().ok_or_else(missing)?;
         let last = array_of(changes).and_then(|found| found.into_iter().next());
-        let changed = last.and_then(array_of).and_then(|mut entry| {
-            EntryId::parse(&bytes_of(entry.swap_remove(0))?)
-        });
+        let changed = last
+            .and_then(array_of)
+            .and_then(|mut entry| EntryId::parse(&bytes_of(entry.swap_remove(0))?));
         Ok(Self {
             topics: topics_of(topics),
             groups: groups_of(groups),
@@ -256,36 +256,44 @@ fn groups_of(value: Value) -> BTreeMap<Group, GroupRecord> {
 /// The streams of the topics that publishers of this process have met.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    known: HashMap<Topic, std::sync::Arc<Route>>,
+    known: HashMap<Topic, Arc<Route>, foldhash::fast::RandomState>,
 }
 
 /// The streams of one topic, in the order of its partitions.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) streams: Vec<SmolStr>,
+    pub(crate) streams: Vec<Stream>,
+}
+
+/// One partition as publishers see it.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: SmolStr,
+    /// Something was published since it was last trimmed.
+    pub(crate) is_touched: AtomicBool,
 }
 
 impl Routes {
     /// More topics than this are forgotten all at once.
     const REMEMBERED: usize = 10_000;
 
-    pub(crate) fn get(&self, topic: &Topic) -> Option<std::sync::Arc<Route>> {
+    pub(crate) fn get(&self, topic: &Topic) -> Option<Arc<Route>> {
         self.known.get(topic).cloned()
     }
 
-    pub(crate) fn add(
-        &mut self,
-        names: &Names,
-        topic: &Topic,
-        record: TopicRecord,
-    ) -> std::sync::Arc<Route> {
+    pub(crate) fn add(&mut self, names: &Names, topic: &Topic, record: TopicRecord) -> Arc<Route> {
         if self.known.len() >= Self::REMEMBERED {
             self.known.clear();
         }
-        let streams = (0..record.partitions).map(|n| names.stream(topic, n)).collect();
-        let route = std::sync::Arc::new(Route { streams });
-        self.known.insert(topic.clone(), std::sync::Arc::clone(&route));
+        let stream = |n| Stream { name: names.stream(topic, n), is_touched: AtomicBool::new(true) };
+        let streams = (0..record.partitions).map(stream).collect();
+        let route = Arc::new(Route { streams });
+        self.known.insert(topic.clone(), Arc::clone(&route));
         route
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Route>> {
+        self.known.values().cloned().collect()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -300,5 +308,6 @@ pub(crate) fn check_partition(wanted: u32, route: &Route, topic: &Topic) -> Resu
         return Ok(at);
     }
     let message = format!("topic `{topic}` has {} partitions, counted from 0", route.streams.len());
-    Err(trunkline_core::Error::new(ErrorKind::Invalid, "publish", message).with("partition", wanted))
+    Err(trunkline_core::Error::new(ErrorKind::Invalid, "publish", message)
+        .with("partition", wanted))
 }

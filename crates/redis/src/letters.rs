@@ -62,7 +62,8 @@ async fn read_stream(
         let mut range = redis::cmd("XRANGE");
         range.arg(key).arg(&start).arg("+").arg("COUNT").arg(left.min(PAGE));
         let answer = shared.link.one("dead letters", range).await?;
-        let page: Vec<_> = array_of(answer).unwrap_or_default().into_iter().filter_map(entry_of).collect();
+        let page: Vec<_> =
+            array_of(answer).unwrap_or_default().into_iter().filter_map(entry_of).collect();
         let Some((last, _)) = page.last() else { break };
         start = format!("({last}");
         left -= page.len();
@@ -81,7 +82,8 @@ fn stored(
     id: EntryId,
     fields: Fields,
 ) -> Option<StoredDeadLetter> {
-    let letter = value_of(&fields, "tl-letter").and_then(|json| serde_json::from_slice(json).ok())?;
+    let letter =
+        value_of(&fields, "tl-letter").and_then(|json| serde_json::from_slice(json).ok())?;
     let fields = fields.into_iter().filter(|(name, _)| !name.starts_with(b"tl-")).collect();
     let name = format_smolstr!("{topic}/{}/{id}", group.map_or("", Group::as_str));
     Some(StoredDeadLetter {
@@ -142,11 +144,13 @@ async fn target_of(
     let mut answers = shared.link.all("settle dead letter", &pipe).await?.into_iter();
     let entry = answers.next().and_then(array_of).and_then(|found| found.into_iter().next());
     let (_, fields) = entry.and_then(entry_of).ok_or_else(gone)?;
-    let text = |name| value_of(&fields, name).and_then(|value| String::from_utf8(value.to_vec()).ok());
+    let text =
+        |name| value_of(&fields, name).and_then(|value| String::from_utf8(value.to_vec()).ok());
     let is_there = answers.next().as_ref().and_then(int_of) == Some(1);
     match group {
         Some(group) if is_there => {
-            let stream = text("tl-stream").unwrap_or_else(|| shared.names.stream(topic, 0).to_string());
+            let stream =
+                text("tl-stream").unwrap_or_else(|| shared.names.stream(topic, 0).to_string());
             Ok(Companions::of(&stream, group).retry)
         }
         Some(_) => Err(consumer_gone()),

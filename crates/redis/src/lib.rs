@@ -2,6 +2,7 @@
 //!
 //! See the crate's README for its guarantees, settings and physical names.
 
+mod acks;
 mod admin;
 mod balance;
 mod book;
@@ -11,25 +12,28 @@ mod codec;
 mod config;
 mod consume;
 mod discover;
+mod entry;
 mod error;
 mod handover;
 mod index;
 mod letters;
 mod link;
 mod member;
-#[cfg(feature = "mutants")]
-pub mod mutant;
+mod mutant;
 mod names;
 mod publish;
 mod reader;
 mod schedule;
 mod scripts;
 mod settle;
+mod transact;
 mod trim;
 mod waiter;
 
 pub use broker::RedisBroker;
 pub use config::RedisConfig;
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, RedisError, Value};
-use tokio::sync::watch;
 use trunkline_core::Result;
 
 use crate::config::RedisConfig;
@@ -42,7 +41,6 @@ pub(crate) struct Link {
     connect_timeout: Duration,
     response_timeout: Duration,
     vitals: Arc<Vitals>,
-    closed: watch::Receiver<bool>,
     current: Mutex<Option<Connection>>,
     connecting: tokio::sync::Mutex<Attempts>,
     timeouts: AtomicU32,
@@ -67,7 +65,6 @@ impl Link {
         config: &RedisConfig,
         response_timeout: Duration,
         vitals: &Arc<Vitals>,
-        closed: &watch::Receiver<bool>,
     ) -> Self {
         install_tls();
         Self {
@@ -75,7 +72,6 @@ impl Link {
             connect_timeout: config.connect_timeout.min(Duration::from_secs(5)),
             response_timeout,
             vitals: Arc::clone(vitals),
-            closed: closed.clone(),
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::default(),
             timeouts: AtomicU32::new(0),
@@ -88,6 +84,23 @@ impl Link {
         self.send(pipe).await.map_err(|failed| failed.error)
     }
 
+    /// The connection itself, for what depends on staying with the same one.
+    pub(crate) async fn pin(&self) -> std::result::Result<Pinned, RedisError> {
+        self.connection().await.map(Pinned)
+    }
+
+    /// Runs a pipeline on that connection and no other.
+    pub(crate) async fn send_on(
+        &self,
+        pinned: &mut Pinned,
+        pipe: &Pipeline,
+    ) -> std::result::Result<Vec<Value>, RedisError> {
+        let Connection { inner, generation } = &mut pinned.0;
+        let answer = inner.send_packed_commands(pipe, 0, pipe.len()).await;
+        self.examine(*generation, &answer);
+        answer
+    }
+
     /// As [`Link::run`], and tells whether the server may have got what failed.
     pub(crate) async fn send(&self, pipe: &Pipeline) -> std::result::Result<Vec<Value>, Failed> {
         let connection = self.connection().await;
@@ -95,27 +108,6 @@ impl Link {
         let answer = connection.inner.send_packed_commands(pipe, 0, pipe.len()).await;
         self.examine(connection.generation, &answer);
         answer.map_err(|error| Failed { error, sent: true })
-    }
-
-    /// As [`Link::run`], but again and again until the server has answered; `None` once the broker is
-    /// closed.
-    pub(crate) async fn insist(&self, pipe: &Pipeline) -> Option<Vec<Value>> {
-        let mut closed = self.closed.clone();
-        let mut attempt = 0;
-        loop {
-            match self.run(pipe).await {
-                Ok(values) if !values.iter().any(is_for_later) => return Some(values),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "a command has to be repeated");
-                }
-            }
-            attempt += 1;
-            tokio::select! {
-                () = tokio::time::sleep(backoff(attempt)) => {}
-                _ = closed.wait_for(|closed| *closed) => return None,
-            }
-        }
     }
 
     /// Runs one command once.
@@ -135,11 +127,6 @@ impl Link {
         let values = self.run(pipe).await.map_err(|e| from_driver(operation, e, true))?;
         let checked = values.into_iter().map(Value::extract_error);
         checked.collect::<std::result::Result<_, _>>().map_err(|e| from_driver(operation, e, false))
-    }
-
-    /// Gives up what there is, so that the next command makes another connection.
-    pub(crate) fn drop_connection(&self) {
-        *lock(&self.current) = None;
     }
 
     fn examine(&self, generation: u64, answer: &std::result::Result<Vec<Value>, RedisError>) {
@@ -219,6 +206,9 @@ impl Link {
         Some(self.client_id.load(Ordering::Relaxed)).filter(|id| *id > 0)
     }
 }
+
+/// One connection, which is not made again.
+pub(crate) struct Pinned(Connection);
 
 /// A pipeline that was not answered.
 #[derive(Debug)]

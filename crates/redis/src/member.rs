@@ -3,27 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
+use futures_util::FutureExt as _;
+use redis::{Pipeline, Value};
 use tokio::time::Instant;
 use trunkline_core::{Group, GroupSpec, Order, Result, SubscribeOptions};
 
-use crate::book::{Acks, Book, PartitionId, Place};
+use crate::book::Book;
 use crate::broker::Shared;
 use crate::codec::{EntryId, text_of};
 use crate::consume::{Desk, Partition};
-use crate::error::{Remedy, remedy_of_code};
+use crate::entry::{Acks, PartitionId};
 use crate::index::{GroupRecord, Index};
 use crate::link::{backoff, random_fraction};
-use crate::reader::{self, Found, Whose};
-use crate::scripts::Lua;
-use crate::settle::{Owner, Settler, state_field};
+use crate::mutant::Mutant;
+use crate::reader::Whose;
+use crate::settle::{Owner, Settler};
+use crate::transact::{Batch, Guard};
 use crate::waiter::Waiter;
 
 /// Ids in one command: a script can spread some thousands of arguments and no more.
-const IDS: usize = 1_000;
+pub(crate) const IDS: usize = 1_000;
 
 /// A member's task.
 pub(crate) struct Member {
@@ -40,6 +41,9 @@ pub(crate) struct Member {
     pub(crate) live: u64,
     pub(crate) woken: EntryId,
     pub(crate) waiter: Waiter,
+    pub(crate) guard: Guard,
+    /// What was read and is not in the book yet.
+    pub(crate) unpacked: Vec<Batch>,
     next_refresh: Instant,
     next_scan: Instant,
     ahead: usize,
@@ -54,8 +58,10 @@ pub(crate) struct Owned {
     pub(crate) is_draining: bool,
     /// A read may have been answered and lost: what is pending is looked at first.
     pub(crate) is_doubtful: bool,
-    /// Everything up to this id has been read by the group.
-    pub(crate) last: EntryId,
+    /// Everything up to this id has been read by the group, as far as it is known.
+    pub(crate) last: Option<EntryId>,
+    /// Whether the group has a stream of retries beside this one, as far as it is known.
+    pub(crate) has_retry: Option<bool>,
 }
 
 /// Joins a group and starts the member's task; ready when it has its share of the partitions.
@@ -83,6 +89,7 @@ pub(crate) async fn join(
     let consumer = shared.unique("m").replace('|', "-");
     let mut member = Member {
         waiter: Waiter::new(shared),
+        guard: Guard::new(shared),
         shared: Arc::clone(shared),
         desk: Arc::clone(&desk),
         group,
@@ -94,6 +101,7 @@ pub(crate) async fn join(
         is_ordered,
         live: 1,
         woken: EntryId::default(),
+        unpacked: Vec::new(),
         next_refresh: Instant::now(),
         next_scan: Instant::now() + shared.config.discovery_interval.mul_f64(random_fraction()),
         ahead,
@@ -151,17 +159,24 @@ impl Member {
 
     /// Waits until there is something to do.
     async fn wait(&mut self) {
-        let has_work = self.desk.update(|book| book.has_acks())
-            || (self.wants() > 0 && self.owned.values().any(|owned| owned.is_readable()));
-        if has_work {
+        let has_work = self.has_enough_acks() || !self.readable(self.wants(0)).0.is_empty();
+        if has_work && self.waiter.is_waiting() {
+            let wake = self.shared.names.wake(&self.group);
+            if let Some(news) = self.waiter.news().now_or_never() {
+                self.hear(&wake, news);
+            }
             return;
         }
         let cold = self.owned.values().filter(|owned| !owned.is_hot && !owned.is_draining);
-        let streams = cold.map(|owned| (owned.partition.stream.as_str(), owned.last));
+        let end = |owned: &'_ Owned| owned.last.unwrap_or_default();
+        let streams = cold.map(|owned| (owned.partition.stream.as_str(), end(owned)));
         let names = &self.shared.names;
         let wake = names.wake(&self.group);
         let watched = [(names.changes.as_str(), self.index.changed), (wake.as_str(), self.woken)];
         self.waiter.watch(watched.into_iter().chain(streams)).await;
+        if has_work {
+            return;
+        }
         let desk = Arc::clone(&self.desk);
         tokio::select! {
             () = desk.changed.notified() => {}
@@ -197,6 +212,12 @@ impl Member {
             self.index = Index::load(&self.shared.link, &self.shared.names).await?;
             self.follow_index(known).await?;
         }
+        if self.shared.config.breaks(Mutant::NewBeforePending) {
+            let owned = self.owned.values().map(|owned| Arc::clone(&owned.partition));
+            for partition in owned.collect::<Vec<_>>() {
+                self.take_over(&partition, Whose::All, 0).await?;
+            }
+        }
         self.balance().await
     }
 
@@ -205,135 +226,104 @@ impl Member {
     }
 
     /// How many entries may be read now.
-    fn wants(&self) -> usize {
+    fn wants(&self, unpacked: usize) -> usize {
         let (load, prefetch) = self.desk.update(|book| (book.load(), book.prefetch()));
         let window = prefetch + self.ahead;
         if load.waiting > (16 * prefetch).max(4_096) {
             return 0;
         }
-        let room = window.saturating_sub(load.out + load.ready);
+        let ready = load.ready + unpacked;
+        let room = window.saturating_sub(load.out + ready);
         // One read of many costs far less than many reads of one.
-        if load.ready == 0 || room >= window / 4 { room } else { 0 }
+        if ready == 0 || room >= window / 4 { room } else { 0 }
     }
 
+    /// Reads and acknowledges while either is wanted, and now and then looks what else there is to do.
     async fn read_and_ack(&mut self) -> Result<()> {
-        let wanted = self.wants();
-        let hot = self.owned.values().filter(|owned| owned.is_readable());
-        let mut reading: Vec<_> = hot.map(|owned| Arc::clone(&owned.partition)).collect();
-        let is_suspicious = |p: &Arc<Partition>| self.desk.update(|b| b.has_suspects_of(p.id));
-        reading.retain(|partition| !is_suspicious(partition));
-        reading.truncate(wanted);
-        let count = wanted.div_ceil(reading.len().max(1));
-        let acks = self.desk.update(Book::take_acks);
+        const AT_A_TIME: usize = 16;
+        let mut done = Ok(true);
+        for _ in 0..AT_A_TIME {
+            let is_urgent = self.desk.is_closing() || Instant::now() >= self.next_refresh;
+            if is_urgent || !matches!(done, Ok(true)) {
+                break;
+            }
+            done = self.read_and_ack_once().await;
+        }
+        self.unpack();
+        done.map(drop)
+    }
+
+    /// The partitions to read now, and how many of them are known to have something.
+    fn readable(&self, wanted: usize) -> (Vec<Arc<Partition>>, usize) {
+        let all = self.owned.values().filter(|owned| !owned.is_draining && !owned.is_doubtful);
+        let mut all: Vec<&Owned> = all.collect();
+        self.desk.update(|book| all.retain(|owned| !book.has_suspects_of(owned.partition.id)));
+        let hot = all.iter().filter(|owned| owned.is_hot).count();
+        if hot == 0 {
+            return (Vec::new(), 0);
+        }
+        // To look at the others costs next to nothing; only where little is wanted it could be too much.
+        if wanted < 4 * all.len() {
+            all.retain(|owned| owned.is_hot);
+            all.truncate(wanted);
+        }
+        let hot = hot.min(all.len());
+        (all.into_iter().map(|owned| Arc::clone(&owned.partition)).collect(), hot)
+    }
+
+    /// Tells whether there was anything to do.
+    async fn read_and_ack_once(&mut self) -> Result<bool> {
+        let unpacked: usize = self.unpacked.iter().map(|(_, entries)| entries.len()).sum();
+        let wanted = self.wants(unpacked);
+        let (reading, hot) = self.readable(wanted);
+        let has_acks = self.has_enough_acks();
+        if reading.is_empty() && !has_acks {
+            return Ok(false);
+        }
+        let count = wanted.div_ceil(hot.max(1));
+        let acks = if has_acks { self.desk.update(Book::take_acks) } else { Acks::default() };
+        if let Err(error) = self.look_for_retries(&reading).await {
+            self.desk.update(|book| book.return_acks(acks));
+            return Err(error);
+        }
+        self.transact(acks, &reading, count).await.map(|()| true)
+    }
+
+    /// Finds out whether the group has a stream of retries beside each of these.
+    async fn look_for_retries(&mut self, reading: &[Arc<Partition>]) -> Result<()> {
+        let is_unknown =
+            |p: &&Arc<Partition>| self.owned.get(&p.id).is_some_and(|o| o.has_retry.is_none());
+        let unknown: Vec<_> = reading.iter().filter(is_unknown).collect();
         let mut pipe = Pipeline::new();
-        let acked = self.add_acks(&mut pipe, &acks);
-        for partition in &reading {
-            pipe.add_command(reader::read(partition, &self.group, &self.consumer, count));
+        for partition in &unknown {
+            pipe.cmd("EXISTS").arg(&partition.companions.retry);
         }
-        if pipe.is_empty() {
-            return Ok(());
-        }
-        let answers = match self.shared.consume.run(&pipe).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                self.desk.update(|book| book.return_acks(acks));
-                return Err(crate::error::from_driver("read", error, true));
-            }
-        };
-        let mut answers = answers.into_iter();
-        let refused = answers.by_ref().take(acked).filter(|answer| !is_ok(answer)).count();
-        if refused > 0 {
-            self.examine_acks(acks, refused);
-        }
-        for (partition, answer) in reading.iter().zip(answers) {
-            self.receive(partition, answer, count).await?;
-        }
-        Ok(())
-    }
-
-    /// Some acknowledgements did not land: fenced off for good, or to be sent again.
-    fn examine_acks(&mut self, acks: Acks, refused: usize) {
-        self.shared.vitals.fenced.fetch_add(refused as u64, Ordering::Relaxed);
-        self.next_refresh = Instant::now();
-        // What is still owned then is sent again; an id twice does no harm.
-        self.desk.update(|book| book.return_acks(acks));
-    }
-
-    /// Adds the commands that acknowledge; returns how many.
-    pub(crate) fn add_acks(&self, pipe: &mut Pipeline, acks: &Acks) -> usize {
-        let before = pipe.len();
-        let mut by_partition: BTreeMap<PartitionId, Vec<Place>> = BTreeMap::new();
-        for place in &acks.places {
-            by_partition.entry(place.partition).or_default().push(*place);
-        }
-        for (id, places) in by_partition {
-            let Some(owned) = self.owned.get(&id) else { continue };
-            for chunk in places.chunks(IDS) {
-                pipe.add_command(self.ack(&owned.partition, chunk, &acks.noted));
-            }
-        }
-        pipe.len() - before
-    }
-
-    fn ack(&self, partition: &Partition, places: &[Place], noted: &[Place]) -> Cmd {
-        let companions = &partition.companions;
-        let (retried, own): (Vec<Place>, Vec<Place>) =
-            places.iter().copied().partition(|place| place.is_retry);
-        let mut call = Lua::Ack.call(4);
-        call.arg(&companions.lease).arg(partition.stream.as_str());
-        call.arg(&companions.retry).arg(&companions.state);
-        call.arg(&partition.token).arg(self.group.as_str()).arg(own.len()).arg(retried.len());
-        for place in own.into_iter().chain(retried) {
-            crate::codec::write_id(&mut call, place.id);
-        }
-        for place in noted.iter().filter(|place| places.contains(place)) {
-            call.arg(state_field(*place));
-        }
-        call
-    }
-
-    async fn receive(
-        &mut self,
-        partition: &Arc<Partition>,
-        answer: Value,
-        count: usize,
-    ) -> Result<()> {
-        if let Value::ServerError(error) = &answer {
-            if remedy_of_code(error.code()) == Remedy::NoGroup {
-                return self.recreate(partition).await;
-            }
-            return answer.extract_error().map(drop).map_err(|e| {
-                crate::error::from_driver("read", e, false)
-            });
-        }
-        let Some(owned) = self.owned.get_mut(&partition.id) else { return Ok(()) };
-        match reader::found(partition, answer) {
-            Found::Entries { entries, last, own } => {
-                owned.is_hot = own >= count || own == 0;
-                owned.last = last.unwrap_or(owned.last);
-                self.desk.update(|book| add_entries(book, partition, entries));
-            }
-            Found::Nothing(last) => {
-                owned.is_hot = false;
-                owned.last = last;
-            }
-            Found::Fenced => self.lose(partition.id),
-            Found::Unreadable => {
-                return Err(crate::error::unexpected("read", "entries"));
+        let answers = self.shared.consume.all("read", &pipe).await?;
+        for (partition, answer) in unknown.into_iter().zip(answers) {
+            if let Some(owned) = self.owned.get_mut(&partition.id) {
+                owned.has_retry = Some(answer == Value::Int(1));
             }
         }
         Ok(())
     }
 
-    /// Makes the group again on a stream that it or the stream has vanished from.
-    async fn recreate(&mut self, partition: &Partition) -> Result<()> {
-        let start = self.owned.get(&partition.id).map_or_else(EntryId::default, |owned| owned.last);
-        tracing::warn!(stream = %partition.stream, group = %self.group, "the group was gone and is made again");
+    /// Makes the group again on streams that it or they have vanished from.
+    pub(crate) async fn recreate(&mut self, partitions: &[Arc<Partition>]) -> Result<()> {
+        tracing::warn!(group = %self.group, "the group was gone from a stream and is made again");
+        let group = self.group.as_str();
         let mut pipe = Pipeline::new();
-        pipe.cmd("XGROUP").arg("CREATE").arg(partition.stream.as_str()).arg(self.group.as_str());
-        pipe.arg(start.to_string()).arg("MKSTREAM");
-        pipe.cmd("XGROUP").arg("CREATE").arg(&partition.companions.retry);
-        pipe.arg(self.group.as_str()).arg("0").arg("MKSTREAM");
+        for partition in partitions {
+            let Some(owned) = self.owned.get_mut(&partition.id) else { continue };
+            // What was read before is in hand, or done with.
+            let start = owned.last.unwrap_or_default().to_string();
+            pipe.cmd("XGROUP").arg("CREATE").arg(partition.stream.as_str()).arg(group);
+            pipe.arg(start).arg("MKSTREAM");
+            if owned.has_retry == Some(true) {
+                pipe.cmd("XGROUP").arg("CREATE").arg(&partition.companions.retry).arg(group);
+                pipe.arg("0").arg("MKSTREAM");
+            }
+            owned.is_hot = true;
+        }
         crate::index::run_creates(&self.shared.consume, &pipe).await
     }
 
@@ -373,29 +363,4 @@ impl Member {
         let entry = crate::codec::array_of(answer)?.into_iter().next()?;
         EntryId::parse(text_of(crate::codec::array_of(entry)?.swap_remove(0))?.as_bytes())
     }
-}
-
-impl Owned {
-    pub(crate) fn is_readable(&self) -> bool {
-        self.is_hot && !self.is_draining && !self.is_doubtful
-    }
-}
-
-/// Adds what was read; what groups pass over is acknowledged at once.
-fn add_entries(
-    book: &mut Book,
-    partition: &Partition,
-    entries: Vec<(Place, crate::codec::Fields)>,
-) {
-    for (place, fields) in entries {
-        match reader::held(book, partition, place, fields) {
-            Some(held) => book.add(held),
-            None => book.return_acks(Acks { places: vec![place], noted: Vec::new() }),
-        }
-    }
-}
-
-fn is_ok(answer: &Value) -> bool {
-    matches!(answer, Value::BulkString(text) if text == b"ok")
-        || matches!(answer, Value::SimpleString(text) if text == "ok")
 }

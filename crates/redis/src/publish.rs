@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,7 +18,7 @@ use trunkline_core::{
 use crate::broker::Shared;
 use crate::codec;
 use crate::error::{closed, disconnected, from_driver, refused};
-use crate::index::{Route, check_partition, register_topic};
+use crate::index::{Route, Stream, check_partition, register_topic};
 use crate::link::{Link, backoff, is_for_later};
 use crate::lock;
 use crate::names::delay_of;
@@ -50,7 +51,8 @@ pub(crate) fn publish<'a>(
     events: &'a [Event],
     options: &'a PublishOptions,
 ) -> Publishing<'a> {
-    let refusal = shared.check_open("publish").and_then(|()| shared.capabilities.check_publish(options));
+    let refusal =
+        shared.check_open("publish").and_then(|()| shared.capabilities.check_publish(options));
     if let Err(error) = refusal {
         return Publishing::Ready(BatchResult::failed(events.len(), &error));
     }
@@ -61,7 +63,8 @@ pub(crate) fn publish<'a>(
         let timeout = options.timeout.unwrap_or(shared.config.publish_timeout);
         let deadline = Instant::now() + timeout;
         let sticky = shared.next_sticky();
-        let mut batch = Batch { shared, events, options, deadline, sticky, result: BatchResult::accepted() };
+        let result = BatchResult::accepted();
+        let mut batch = Batch { shared, events, options, deadline, sticky, last: None, result };
         for start in (0..events.len()).step_by(CHUNK) {
             batch.publish_chunk(start, (start + CHUNK).min(events.len())).await;
         }
@@ -76,6 +79,7 @@ struct Batch<'a> {
     deadline: Instant,
     /// Where events without a key go: all of a batch to one partition.
     sticky: u32,
+    last: Option<(Topic, Arc<Route>)>,
     result: BatchResult,
 }
 
@@ -132,11 +136,11 @@ impl Batch<'_> {
                 return Err(Error::new(ErrorKind::Full, "publish", message));
             }
         }
-        answer.await.map_err(|_| closed("publish").with_retry(RetryClass::Ambiguous))
+        answer.await.map_err(|_gone| closed("publish").with_retry(RetryClass::Ambiguous))
     }
 
     /// The command that publishes an event, or why it may not be.
-    async fn command(&self, event: &Event) -> Result<Cmd> {
+    async fn command(&mut self, event: &Event) -> Result<Cmd> {
         if self.result.aborts(event, self.events) {
             return Err(Error::aborted());
         }
@@ -145,12 +149,12 @@ impl Batch<'_> {
         if data.as_slice().len() > limit {
             return Err(Error::too_large(data.as_slice().len(), limit));
         }
-        let route = match self.shared.route(event.topic()) {
+        let route = match self.known_route(event.topic()) {
             Some(route) => route,
             None => self.make_route(event.topic()).await?,
         };
         let partition = self.partition(event, &route)?;
-        let stream = &route.streams[partition];
+        let Stream { name: stream, is_touched } = &route.streams[partition];
         let headers = self.options.wire.as_deref().map_or(&[][..], |wire| &wire.headers);
         let mut command = match self.options.delay {
             None => {
@@ -163,8 +167,23 @@ impl Batch<'_> {
             Some(delay) => self.delayed(event, stream, delay),
         };
         codec::write(&mut command, event, &data, self.options.audience, headers);
-        self.shared.count_published(stream);
+        // Mostly it is so already, and a write would take the line from other publishers.
+        if !is_touched.load(Ordering::Relaxed) {
+            is_touched.store(true, Ordering::Relaxed);
+        }
         Ok(command)
+    }
+
+    /// The route of a topic that was met before; events of a batch are mostly of one topic.
+    fn known_route(&mut self, topic: &Topic) -> Option<Arc<Route>> {
+        match &self.last {
+            Some((known, route)) if known == topic => Some(Arc::clone(route)),
+            _ => {
+                let route = self.shared.route(topic)?;
+                self.last = Some((topic.clone(), Arc::clone(&route)));
+                Some(route)
+            }
+        }
     }
 
     fn delayed(&self, event: &Event, stream: &str, delay: Duration) -> Cmd {
@@ -196,8 +215,7 @@ impl Batch<'_> {
         let shared = self.shared;
         let mut attempt = 0;
         loop {
-            let made =
-                register_topic(&shared.link, &shared.names, topic, &shared.config).await;
+            let made = register_topic(&shared.link, &shared.names, topic, &shared.config).await;
             match made {
                 Ok(record) => return Ok(lock(&shared.routes).add(&shared.names, topic, record)),
                 Err(error) if shared.is_closed() || Instant::now() >= self.deadline => {

@@ -3,55 +3,11 @@
 use redis::{Cmd, Value};
 use trunkline_core::Group;
 
-use crate::book::{Book, Held, Place};
-use crate::codec::{self, EntryId, Fields, array_of, bytes_of, int_of, pairs_of, streams_of, text_of};
+use crate::book::Book;
+use crate::codec::{self, EntryId, Fields, array_of, bytes_of, int_of, pairs_of, text_of};
 use crate::consume::Partition;
+use crate::entry::{Held, Place};
 use crate::scripts::Lua;
-
-/// What a read of a partition came to.
-#[derive(Debug)]
-pub(crate) enum Found {
-    /// These, in order; of the partition's own stream there may be more.
-    Entries { entries: Vec<(Place, Fields)>, last: Option<EntryId>, own: usize },
-    /// Nothing: everything up to this id has been read.
-    Nothing(EntryId),
-    /// The partition is another's.
-    Fenced,
-    /// The answer is no answer.
-    Unreadable,
-}
-
-/// The command that reads up to `count` new entries.
-pub(crate) fn read(partition: &Partition, group: &Group, consumer: &str, count: usize) -> Cmd {
-    let companions = &partition.companions;
-    let mut call = Lua::Read.call(3);
-    call.arg(&companions.lease).arg(partition.stream.as_str()).arg(&companions.retry);
-    call.arg(&partition.token).arg(group.as_str()).arg(consumer).arg(count);
-    call
-}
-
-pub(crate) fn found(partition: &Partition, answer: Value) -> Found {
-    if !matches!(answer, Value::Array(_) | Value::Map(_)) {
-        return match bytes_of(answer) {
-            Some(text) if text == b"fenced" => Found::Fenced,
-            Some(text) => EntryId::parse(&text).map_or(Found::Unreadable, Found::Nothing),
-            None => Found::Unreadable,
-        };
-    }
-    let Some(streams) = streams_of(answer) else { return Found::Unreadable };
-    let (mut entries, mut last, mut own) = (Vec::new(), None, 0);
-    for (stream, found) in streams {
-        let is_retry = stream != partition.stream;
-        for (id, fields) in found {
-            if !is_retry {
-                last = Some(id);
-                own += 1;
-            }
-            entries.push((Place { partition: partition.id, is_retry, id }, fields));
-        }
-    }
-    Found::Entries { entries, last, own }
-}
 
 /// Which pending entries to take over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +34,7 @@ pub(crate) fn claim(
     let stream = if is_retry { companions.retry.as_str() } else { partition.stream.as_str() };
     let mut call = Lua::Claim.call(3);
     call.arg(&companions.lease).arg(stream).arg(&companions.state);
-    call.arg(&partition.token).arg(group.as_str()).arg(consumer).arg(start).arg(CLAIM_PAGE);
+    call.arg(&partition.fence).arg(group.as_str()).arg(consumer).arg(start).arg(CLAIM_PAGE);
     call.arg(if is_retry { "r" } else { "m" }).arg(idle_ms);
     call.arg(match whose {
         Whose::All => "all",
@@ -135,14 +91,19 @@ pub(crate) fn held(
     if entry.is_broadcast_only {
         return None;
     }
-    Some(Held {
+    Some(of_entry(entry, place, book.next_seq()))
+}
+
+/// An entry in the hands of a member for the first time.
+pub(crate) fn of_entry(entry: codec::Entry, place: Place, seq: u64) -> Held {
+    Held {
         event: entry.event,
         place,
-        seq: book.next_seq(),
+        seq,
         attempts: entry.attempts,
         redeliveries: 0,
         defect: entry.defect,
         is_noted: false,
         is_suspect: false,
-    })
+    }
 }

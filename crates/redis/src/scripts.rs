@@ -20,9 +20,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    Read = "read";
     Claim = "claim";
-    Ack = "ack";
     Note = "note";
     Suspect = "suspect";
     Beat = "beat";

@@ -6,11 +6,11 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline};
 use trunkline_core::{Audience, DeadLetter, Event, Group, Result, Verdict};
 
-use crate::book::{Held, Place};
+use crate::broker::Shared;
 use crate::codec::{self, text_of};
 use crate::consume::{Desk, Partition};
+use crate::entry::{Held, Place};
 use crate::error::fenced;
-use crate::broker::Shared;
 use crate::publish::millis;
 use crate::scripts::Lua;
 
@@ -79,7 +79,7 @@ impl Settler {
             Verdict::Retry { after, attempts } if after.is_zero() => {
                 let mut call = Lua::Note.call(2);
                 call.arg(&partition.companions.lease).arg(&partition.companions.state);
-                call.arg(&partition.token).arg(state_field(back.place)).arg(attempts);
+                call.arg(&partition.fence).arg(state_field(back.place)).arg(attempts);
                 self.call("retry", call).await?;
                 desk.finish(token, Some(Held { attempts, is_noted: true, ..back }));
             }
@@ -118,7 +118,7 @@ impl Settler {
         call.arg(&companions.lease).arg(source(partition, back.place)).arg(&companions.state);
         call.arg(&companions.delay).arg(format!("{}.body", companions.delay));
         call.arg(&self.shared.names.due);
-        call.arg(&partition.token).arg(group.as_str()).arg(back.place.id.to_string());
+        call.arg(&partition.fence).arg(group.as_str()).arg(back.place.id.to_string());
         call.arg(attempts).arg(millis(after)).arg(state_field(back.place));
         call.arg(if back.place.is_retry { "1" } else { "0" });
         call.arg(self.shared.unique("retry"));
@@ -137,7 +137,7 @@ impl Settler {
         let mut call = Lua::Reject.call(5);
         call.arg(&companions.lease).arg(source(partition, back.place)).arg(&companions.state);
         call.arg(names.letters_of(&partition.topic, Some(group))).arg(&names.letters);
-        call.arg(&partition.token).arg(group.as_str()).arg(back.place.id.to_string());
+        call.arg(&partition.fence).arg(group.as_str()).arg(back.place.id.to_string());
         call.arg(state_field(back.place)).arg(if back.place.is_retry { "1" } else { "0" });
         call.arg(partition.topic.as_str()).arg(partition.stream.as_str()).arg(json_of(letter));
         write_event(&mut call, &back.event);

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -11,6 +12,7 @@ use trunkline_core::Result;
 
 use crate::broker::Shared;
 use crate::codec::EntryId;
+use crate::index::Stream;
 use crate::lock;
 use crate::names::readers_of;
 use crate::scripts::Lua;
@@ -37,49 +39,48 @@ pub(crate) async fn run(shared: Weak<Shared>, mut closed: watch::Receiver<bool>)
     }
 }
 
-async fn trim(
-    shared: &Shared,
-    length: u64,
-    marks: &mut HashMap<SmolStr, Marks>,
-) -> Result<()> {
-    let published = std::mem::take(&mut *lock(&shared.published));
-    if published.is_empty() {
+async fn trim(shared: &Shared, length: u64, marks: &mut HashMap<SmolStr, Marks>) -> Result<()> {
+    let routes = lock(&shared.routes).all();
+    let streams = routes.iter().flat_map(|route| &route.streams);
+    let streams: Vec<&Stream> =
+        streams.filter(|stream| stream.is_touched.swap(false, Ordering::Relaxed)).collect();
+    if streams.is_empty() {
         return Ok(());
     }
-    let streams: Vec<SmolStr> = published.into_keys().collect();
     let mut pipe = Pipeline::with_capacity(streams.len());
     for stream in &streams {
-        pipe.cmd("XINFO").arg("STREAM").arg(stream.as_str());
+        pipe.cmd("XINFO").arg("STREAM").arg(stream.name.as_str());
     }
     let answers = shared.link.run(&pipe).await;
     let answers = answers.map_err(|e| crate::error::from_driver("trim", e, true))?;
     let mut pipe = Pipeline::new();
     for (stream, answer) in streams.iter().zip(answers) {
         let Some(state) = State::of(answer) else { continue };
-        let marks = marks.entry(stream.clone()).or_default();
+        let marks = marks.entry(stream.name.clone()).or_default();
         let cut = marks.cut(&state, length);
         if state.length <= length {
             continue;
         }
         let mut call = Lua::Trim.call(3);
-        call.arg(stream.as_str()).arg(readers_of(stream)).arg(&shared.names.subscribers);
+        call.arg(stream.name.as_str()).arg(readers_of(&stream.name));
+        call.arg(&shared.names.subscribers);
         call.arg(cut.map_or_else(String::new, |id| id.to_string())).arg(length);
         pipe.add_command(call);
         // What could not go yet is looked at again, whether or not more is published.
-        lock(&shared.published).entry(stream.clone()).or_insert(0);
+        stream.is_touched.store(true, Ordering::Relaxed);
     }
     shared.link.all("trim", &pipe).await.map(drop)
 }
 
 /// What the server says of a stream.
-struct State {
+pub(crate) struct State {
     length: u64,
     added: u64,
-    last: EntryId,
+    pub(crate) last: EntryId,
 }
 
 impl State {
-    fn of(answer: Value) -> Option<Self> {
+    pub(crate) fn of(answer: Value) -> Option<Self> {
         let Value::Array(values) = answer else { return None };
         // The first and last entries stand among the values: only the plain ones are of use.
         let mut state = Self { length: 0, added: 0, last: EntryId::default() };
@@ -89,7 +90,9 @@ impl State {
             match (name.as_slice(), number, value) {
                 (b"length", Some(number), _) => state.length = number,
                 (b"entries-added", Some(number), _) => state.added = number,
-                (b"last-generated-id", _, Value::BulkString(id)) => state.last = EntryId::parse(id)?,
+                (b"last-generated-id", _, Value::BulkString(id)) => {
+                    state.last = EntryId::parse(id)?;
+                }
                 _ => {}
             }
         }

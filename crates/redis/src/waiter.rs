@@ -31,7 +31,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     pub(crate) fn new(shared: &Shared) -> Self {
         let patience = BLOCK + shared.config.response_timeout.min(Duration::from_secs(2));
-        let link = Link::new(&shared.config, patience, &shared.vitals, &shared.closed);
+        let link = Link::new(&shared.config, patience, &shared.vitals);
         Self {
             link: Arc::new(link),
             commands: Arc::clone(&shared.consume),
@@ -39,6 +39,11 @@ impl Waiter {
             watched: BTreeSet::new(),
             failures: 0,
         }
+    }
+
+    /// Whether a wait is under way.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Waits for what comes after these ids; a wait that knows all of the streams goes on.

@@ -80,9 +80,8 @@ impl Ground {
 }
 
 pub(crate) fn start(kind: Kind) -> Result<Server> {
-    Server::start(kind).map_err(|cause| {
-        Error::new(ErrorKind::Backend, "start the server", cause.to_string())
-    })
+    Server::start(kind)
+        .map_err(|cause| Error::new(ErrorKind::Backend, "start the server", cause.to_string()))
 }
 
 /// The conditions with this address and a prefix that no other property has.

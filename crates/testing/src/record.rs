@@ -1,11 +1,10 @@
 //! How each property ended and how long it took: what the table of properties × backends is made of.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use serde::Serialize;
 
 use crate::failure::Check;
 
@@ -13,12 +12,21 @@ use crate::failure::Check;
 #[derive(Debug, Default)]
 pub(crate) struct Record(Mutex<BTreeMap<String, Outcome>>);
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase", tag = "outcome")]
+#[derive(Debug)]
 enum Outcome {
     Pass { ms: u64 },
     Fail { ms: u64 },
     Skip { lacks: String },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass { ms } => write!(f, "pass\t{ms}"),
+            Self::Fail { ms } => write!(f, "fail\t{ms}"),
+            Self::Skip { lacks } => write!(f, "skip\t{lacks}"),
+        }
+    }
 }
 
 impl Record {
@@ -36,26 +44,27 @@ impl Record {
         let begun = Instant::now();
         let checked = check();
         let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let outcome =
-            if checked.is_ok() { Outcome::Pass { ms } } else { Outcome::Fail { ms } };
+        let outcome = if checked.is_ok() { Outcome::Pass { ms } } else { Outcome::Fail { ms } };
         self.outcomes().insert(name.to_owned(), outcome);
         checked
     }
 
-    /// Writes a file for each backend, `conformance/<backend>.json` in the folder of build results.
+    /// Writes a file for each backend, `conformance/<backend>.tsv` in the folder of build results: a
+    /// line for each property with its name, `pass`, `fail` or `skip`, and milliseconds or what excused
+    /// it, with tabs between.
     pub(crate) fn save(&self) -> std::io::Result<()> {
         let folder = folder()?;
         std::fs::create_dir_all(&folder)?;
         let outcomes = self.outcomes();
-        let mut backends: BTreeMap<&str, BTreeMap<&str, &Outcome>> = BTreeMap::new();
+        let mut backends: BTreeMap<&str, String> = BTreeMap::new();
         // What mutants do says nothing about a backend.
         for (name, outcome) in outcomes.iter().filter(|(name, _)| !name.contains("/mutants/")) {
             let backend = name.split('/').next().unwrap_or(name);
-            backends.entry(backend).or_default().insert(name, outcome);
+            let line = format!("{name}\t{outcome}\n");
+            backends.entry(backend).or_default().push_str(&line);
         }
-        for (backend, outcomes) in backends {
-            let text = serde_json::to_string_pretty(&outcomes)?;
-            std::fs::write(folder.join(format!("{backend}.json")), text + "\n")?;
+        for (backend, lines) in backends {
+            std::fs::write(folder.join(format!("{backend}.tsv")), lines)?;
         }
         Ok(())
     }
@@ -78,9 +87,8 @@ mod tests {
         let record = Record::default();
         record.excuse("paper/a/broker/x", "delay");
         assert!(record.time("paper/a/broker/y", || Err(Failure::new("no"))).is_err());
-        let text = serde_json::to_string(&*record.outcomes()).unwrap();
-        let skip = r#"{"paper/a/broker/x":{"outcome":"skip","lacks":"delay"}"#;
-        assert!(text.starts_with(skip), "{text}");
-        assert!(text.contains(r#""paper/a/broker/y":{"outcome":"fail","ms":"#), "{text}");
+        let outcomes: Vec<String> = record.outcomes().values().map(Outcome::to_string).collect();
+        assert_eq!(outcomes[0], "skip\tdelay");
+        assert!(outcomes[1].starts_with("fail\t"), "{outcomes:?}");
     }
 }

@@ -243,7 +243,11 @@ impl Suite {
     }
 
     /// A test that writes down how long it took.
-    pub(crate) fn trial(&self, name: String, check: impl FnOnce() -> Check + Send + 'static) -> Trial {
+    pub(crate) fn trial(
+        &self,
+        name: String,
+        check: impl FnOnce() -> Check + Send + 'static,
+    ) -> Trial {
         let record = Arc::clone(&self.record);
         let run = {
             let name = name.clone();

@@ -1,5 +1,6 @@
 //! The configuration of a run.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -32,7 +33,10 @@ impl Settings {
                     complain(&format!("error: cannot make a folder for the demo's store: {error}"));
                     Exit::Failed
                 })?;
-                let text = built_in(folder.path());
+                let text = match chooses_broker(std::env::vars_os().map(|(name, _)| name)) {
+                    true => store(folder.path()),
+                    false => built_in(folder.path()),
+                };
                 let name = "the demo's own configuration";
                 (Config::check_sources(&text, name, std::env::vars_os()), Some(folder))
             }
@@ -106,7 +110,6 @@ impl Words {
 
 /// Two brokers in memory, so that routes show, and a store in a file.
 fn built_in(folder: &Path) -> String {
-    let url = sqlite_url(&folder.join("events.db"));
     format!(
         "[broker]\n\
          type = \"hybrid\"\n\
@@ -117,11 +120,21 @@ fn built_in(folder: &Path) -> String {
          [routing]\n\
          local_types = [\"{LOCAL_TYPE}\"]\n\
          local_from_priority = \"high\"\n\
-         default = \"remote\"\n\
-         [store]\n\
-         type = \"sqlite\"\n\
-         url = \"{url}\"\n"
+         default = \"remote\"\n{}",
+        store(folder)
     )
+}
+
+/// A store in a file.
+fn store(folder: &Path) -> String {
+    let url = sqlite_url(&folder.join("events.db"));
+    format!("[store]\ntype = \"sqlite\"\nurl = \"{url}\"\n")
+}
+
+/// Whether the environment says which broker, so that the demo's own has no say.
+fn chooses_broker(names: impl Iterator<Item = OsString>) -> bool {
+    let mut names = names.map(|name| name.to_string_lossy().to_uppercase());
+    names.any(|name| name == "TRUNKLINE__BROKER__TYPE" || name == "TRUNKLINE__BROKER")
 }
 
 /// The URL of a file; what a URL or TOML would misread is percent-encoded.

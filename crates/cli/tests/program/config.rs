@@ -103,6 +103,16 @@ fn the_environment_overlays_the_demos_own_configuration() {
 }
 
 #[test]
+fn the_environment_may_choose_another_broker_than_the_demos_own() {
+    let mut command = trunkline();
+    command.args(["demo", "--json"]).env("TRUNKLINE__BROKER__TYPE", "memory");
+    let ran: Ran = command.output().unwrap().into();
+    let report = ran.ends_with(0).report();
+    assert_all_settled(&report, 310);
+    assert_eq!((&report["broker"], &report["store"]), (&"memory".into(), &"sqlite".into()));
+}
+
+#[test]
 fn a_log_filter_that_is_none_is_a_usage_error() {
     let mut command = trunkline();
     command.args(["config", "check"]).env("TRUNKLINE_LOG", "trunkline=very=loud");

@@ -138,7 +138,8 @@ impl Server {
 
     /// Deletes what the property has left.
     async fn clean(&self) -> Result<()> {
-        let (topics, groups) = self.names().await?;
+        // A server of the property's own may be gone by now, and what it held with it.
+        let Ok((topics, groups)) = self.names().await else { return Ok(()) };
         let (admin, options) = (self.admin()?, AdminOptions::new());
         let (topics, groups): (Vec<&str>, Vec<&str>) = (
             topics.iter().map(String::as_str).collect(),

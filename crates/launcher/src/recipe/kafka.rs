@@ -11,8 +11,8 @@ use crate::jars;
 
 /// Every server may have the same: none ever meets another.
 pub(crate) const CLUSTER: &str = "dHJ1bmtsaW5lLWRldi0wMQ";
-/// The files that make a folder a Kafka node's.
-const FORMATTED: [&str; 2] = ["meta.properties", "bootstrap.checkpoint"];
+/// The files that make a folder a Kafka node's; who finds the last one finds all of them.
+const FORMATTED: [&str; 2] = ["bootstrap.checkpoint", "meta.properties"];
 /// 4 MiB of data and 64 KiB for the headers around it.
 const MESSAGE_BYTES: &str = "4259840";
 
@@ -27,8 +27,6 @@ pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
         let mut line: Vec<String> = heap.iter().map(|text| (*text).to_owned()).collect();
         line.extend([
             "-XX:+UseSerialGC".to_owned(),
-            // Much of a start is loading classes that Maven Central has signed for already.
-            "-Xshare:auto".to_owned(),
             format!("-Dlog4j2.configurationFile={}", logging.display()),
             format!("-Dkafka.logs.dir={}", place.folder.display()),
             "-cp".to_owned(),
@@ -37,7 +35,7 @@ pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
         line
     };
     let data = place.folder.join("data");
-    if !data.join(FORMATTED[0]).is_file() {
+    if !data.join(FORMATTED[1]).is_file() {
         let mut format = Command::new(&java);
         format.args(java_line(&["-XX:TieredStopAtLevel=1"]));
         format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(&config);
@@ -141,7 +139,7 @@ fn lay_out(data: &Path, jars: &Path, format: &mut Command) -> Result<()> {
     let _only_one = folder::lock(&jars.with_file_name("formatted.lock"))?;
     folder::create(&template)?;
     for name in FORMATTED {
-        // The last one to arrive marks the template as whole only for its own name; both are needed above.
+        // Whole or not at all, for those who copy without the lock.
         let partial = template.join(format!("{name}.partial"));
         std::fs::copy(data.join(name), &partial)
             .and_then(|_| std::fs::rename(&partial, template.join(name)))

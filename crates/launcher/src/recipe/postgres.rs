@@ -26,7 +26,7 @@ pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
         // No socket file: its folder would have to be another shared place.
         ("unix_socket_directories", "''".to_owned()),
         ("logging_collector", "off".to_owned()),
-        // Without links that lead out of the folder, which the operating system removes with the session.
+        // In the data folder, where a SIGKILL leaves nothing that only a restart of the machine removes.
         ("dynamic_shared_memory_type", "mmap".to_owned()),
     ];
     let config = place.folder.join("postgresql.conf");

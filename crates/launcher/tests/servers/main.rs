@@ -51,7 +51,21 @@ fn serves_again_after_a_kill(kind: Kind) -> Server {
     server
 }
 
+/// The letter that the system has for what a process does; T is stopped.
+fn state(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').next().unwrap().to_owned()
+}
+
+/// Stops one server cleanly, although it was paused, and restarts it.
 fn serves_again_after_a_stop(server: &Server) {
+    let pid = server.pid().unwrap();
+    server.pause().unwrap();
+    eventually("the server is paused", || state(pid) == "T");
+    server.resume().unwrap();
+    eventually("the server goes on", || state(pid) != "T");
+    server.pause().unwrap();
     timed(&format!("{} stop", server.kind()), || server.stop().unwrap());
     assert_eq!(server.pid(), None);
     timed(&format!("{} restart after stop", server.kind()), || server.restart().unwrap());

@@ -7,10 +7,12 @@ if redis.call('EXISTS', KEYS[2]) == 0 then return {'', {}} end
 local pending = redis.call('XPENDING', KEYS[2], ARGV[2], 'IDLE', ARGV[7], ARGV[4], '+', ARGV[5])
 local out = {}
 local last = ''
+local origins = {}
 for _, entry in ipairs(pending) do
   local id, consumer, count = entry[1], entry[2], entry[4]
   last = id
   local mine = consumer == ARGV[3]
+  if not mine then origins[consumer] = true end
   if ARGV[8] == 'all' or mine == (ARGV[8] == 'mine') then
     if mine or count >= 2 then
       redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], ARGV[7], id, 'JUSTID')
@@ -25,6 +27,12 @@ for _, entry in ipairs(pending) do
       redis.call('XACK', KEYS[2], ARGV[2], id)
       out[#out + 1] = {id}
     end
+  end
+end
+-- Whoever has nothing left here is forgotten: with entries pending it could not be.
+for consumer in pairs(origins) do
+  if #redis.call('XPENDING', KEYS[2], ARGV[2], '-', '+', 1, consumer) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[2], ARGV[2], consumer)
   end
 end
 return {last, out}

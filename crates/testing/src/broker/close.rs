@@ -1,9 +1,11 @@
 //! Closing refuses what comes later, ends subscriptions, and can be asked for at any time.
 
+use std::future::{Future as _, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{join, join_all, try_join, try_join3};
 use tokio::task::JoinSet;
 use trunkline_core::{
     Broker, Error, ErrorKind, GroupSpec, HealthStatus, Pattern, PublishOptions, RetryClass,
@@ -18,6 +20,7 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(closing_ends_every_subscription),
         promise!(closing_again_and_at_once_is_fine),
         promise!(closing_under_publishers_is_told_to_each_of_them),
+        promise!(closing_flushes_what_is_being_published),
         promise!(closing_releases_a_publisher_that_waits_for_room).needs(&[Need::InProcess]),
         promise!(subscribing_and_leaving_at_once_loses_nothing),
     ]
@@ -98,6 +101,33 @@ async fn closing_under_publishers_is_told_to_each_of_them<B: Broker>(subject: Su
         ended.map_err(|cause| Failure::new(format!("a publisher stopped: {cause}")))??;
     }
     ensure!(accepted.load(Ordering::Relaxed) >= 100, "fewer were accepted than came out");
+    Ok(())
+}
+
+async fn closing_flushes_what_is_being_published<B: Broker>(subject: Subject<B>) -> Check {
+    let topic = subject.topic("a")?;
+    subject.declare("g", &topic).await?;
+    let batches = (0..8).map(|at| keyless(&topic, at * 100..at * 100 + 100));
+    let batches = batches.collect::<Result<Vec<_>, _>>()?;
+    let options = PublishOptions::default();
+    let publishing = batches.iter().map(|batch| subject.broker.publish(batch, &options));
+    let mut publishing = std::pin::pin!(join_all(publishing));
+    // Begun, and most likely not answered.
+    let begun = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
+    let results = match begun {
+        Poll::Ready(results) => {
+            subject.broker.close(SOON).await?;
+            results
+        }
+        Poll::Pending => {
+            let (results, closed) = join(publishing, subject.broker.close(SOON)).await;
+            closed?;
+            results
+        }
+    };
+    for result in results {
+        result.into_result()?;
+    }
     Ok(())
 }
 

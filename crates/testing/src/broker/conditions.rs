@@ -14,6 +14,8 @@ pub struct BrokerConditions {
     pub max_event_bytes: Option<usize>,
     /// Dead letters that are kept.
     pub max_dead_letters: Option<usize>,
+    /// Events of a topic that are kept once every group has taken them, where that can be chosen.
+    pub retained: Option<usize>,
     /// Where the server is; absent for a broker within this process.
     pub url: Option<String>,
     /// What every physical name of the broker begins with, so that properties share a server without

@@ -20,6 +20,7 @@ async fn what_is_no_event_is_delivered_raw_with_its_defect_and_others_go_on<B: B
 ) -> Check {
     let topic = subject.topic("a")?;
     let mut member = subject.join("g", &topic).await?;
+    let mut other = subject.join("other", &topic).await?;
     subject.publish(&keyed(&topic, "k", 0..2)?).await?;
     subject.hooks.write_raw(&topic, GARBAGE).await?;
     subject.publish(&keyed(&topic, "k", 2..4)?).await?;
@@ -50,5 +51,13 @@ async fn what_is_no_event_is_delivered_raw_with_its_defect_and_others_go_on<B: B
     let kept = subject.wait_for_letters("g", 1).await?.remove(0);
     ensure_eq!(kept.event.data()?.as_slice(), GARBAGE, "the raw bytes of the dead letter");
     ensure_eq!(kept.letter.cause, FailureCause::Undecodable, "its cause");
-    member.nothing().await
+    member.nothing().await?;
+    // Each group gets it once.
+    let mut defects = 0;
+    for delivery in other.take(5).await? {
+        defects += usize::from(delivery.defect().is_some());
+        ack(delivery).await?;
+    }
+    ensure_eq!(defects, 1, "how often another group got what is no event");
+    other.nothing().await
 }

@@ -3,16 +3,19 @@
 use trunkline_core::{Broker, ErrorKind, GroupSpec, Pattern};
 
 use super::{
-    BrokerProperty, SOON, Subject, eventually, keyed, keyless, numbered, promise, spread,
+    BrokerConditions, BrokerProperty, SOON, Subject, eventually, keyed, keyless, numbered, promise,
+    spread,
 };
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
+    let little_retained = BrokerConditions { retained: Some(100), ..Default::default() };
     vec![
         promise!(what_is_published_before_its_first_member_reaches_a_declared_group),
         promise!(a_subscription_is_ready_when_it_is_returned),
         promise!(two_groups_each_get_every_event),
         promise!(a_group_lasts_without_members_and_keeps_what_waits),
+        promise!(what_a_group_has_not_taken_outlives_the_retention).under(little_retained),
         promise!(topics_added_to_a_group_reach_it_from_then_on),
         promise!(declaring_a_group_twice_changes_nothing),
         promise!(a_group_with_members_cannot_be_deleted),
@@ -69,6 +72,21 @@ async fn a_group_lasts_without_members_and_keeps_what_waits<B: Broker>(
     let mut second = subject.join("g", &topic).await?;
     second.expect(2..10).await?;
     second.nothing().await
+}
+
+async fn what_a_group_has_not_taken_outlives_the_retention<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let topic = subject.topic("a")?;
+    subject.declare("slow", &topic).await?;
+    let mut quick = subject.join("quick", &topic).await?;
+    for round in 0..20 {
+        subject.publish(&keyed(&topic, "k", round * 100..round * 100 + 100)?).await?;
+        quick.expect(round * 100..round * 100 + 100).await?;
+    }
+    let mut slow = subject.join("slow", &topic).await?;
+    slow.expect(0..2_000).await?;
+    slow.nothing().await
 }
 
 async fn topics_added_to_a_group_reach_it_from_then_on<B: Broker>(subject: Subject<B>) -> Check {

@@ -1,9 +1,7 @@
 //! Short subscriptions leave nothing behind, in this process or on the server.
 
 use tokio::runtime::Handle;
-use trunkline_core::{
-    Audience, Broker, OnFull, Pattern, PublishOptions, SubscribeOptions, Topic,
-};
+use trunkline_core::{Audience, Broker, OnFull, Pattern, PublishOptions, SubscribeOptions, Topic};
 
 use super::{BrokerProperty, SOON, Subject, eventually, keyless, numbered, patience, promise};
 use crate::failure::{Check, Failure};

@@ -15,8 +15,7 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(members_share_a_group_and_each_event_goes_to_one),
         promise!(a_member_that_joins_gets_work_soon),
         promise!(what_a_member_leaves_behind_goes_to_the_others),
-        promise!(members_share_the_partitions_evenly_within_five_seconds)
-            .needs(&[Need::Server]),
+        promise!(members_share_the_partitions_evenly_within_five_seconds).needs(&[Need::Server]),
         promise!(members_without_order_share_one_key).needs(&[Need::SharedKeys]),
         promise!(concurrent_publishers_and_members_lose_and_double_nothing),
     ]

@@ -39,8 +39,8 @@ pub use property::{BrokerProperty, Need};
 pub use subject::Subject;
 
 pub(crate) use crew::Crew;
-pub(crate) use garbage::GARBAGE;
 pub(crate) use events::{keyed, keyless, number, numbered, spread};
+pub(crate) use garbage::GARBAGE;
 pub(crate) use property::promise;
 pub(crate) use taker::{
     PAUSE, QUIET, SOON, Taker, ack, elapsed_between, eventually, patience, quiet,

@@ -58,9 +58,7 @@ fn ensure_refused<B: Broker>(
     Ok(())
 }
 
-async fn a_chosen_partition_takes_every_key_to_one_member<B: Broker>(
-    subject: Subject<B>,
-) -> Check {
+async fn a_chosen_partition_takes_every_key_to_one_member<B: Broker>(subject: Subject<B>) -> Check {
     let topic = subject.topic("a")?;
     let mut crew = Crew::new([]);
     for _ in 0..2 {
@@ -110,9 +108,7 @@ async fn an_exchange_that_is_not_there_fails_its_publish_alone<B: Broker>(
     member.nothing().await
 }
 
-async fn added_headers_change_neither_data_nor_attributes<B: Broker>(
-    subject: Subject<B>,
-) -> Check {
+async fn added_headers_change_neither_data_nor_attributes<B: Broker>(subject: Subject<B>) -> Check {
     let topic = subject.topic("a")?;
     let mut member = subject.join("g", &topic).await?;
     let options =

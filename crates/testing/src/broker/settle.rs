@@ -8,6 +8,7 @@ use crate::failure::{Check, ensure, ensure_eq};
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
         promise!(deliveries_are_settled_in_any_order),
+        promise!(an_unsettled_event_comes_again_though_later_ones_were_acknowledged),
         promise!(at_most_prefetch_deliveries_are_out),
         promise!(an_acknowledged_event_never_comes_again),
         promise!(nothing_is_acknowledged_by_being_read),
@@ -29,6 +30,27 @@ async fn deliveries_are_settled_in_any_order<B: Broker>(subject: Subject<B>) -> 
     member.leave().await?;
     let mut next = subject.join("g", &topic).await?;
     next.nothing().await
+}
+
+async fn an_unsettled_event_comes_again_though_later_ones_were_acknowledged<B: Broker>(
+    subject: Subject<B>,
+) -> Check {
+    let topic = subject.topic("a")?;
+    let mut first = subject.join("g", &topic).await?;
+    subject.publish(&spread(&topic, 30, 0..30)?).await?;
+    let mut kept = Vec::new();
+    for delivery in first.take(30).await? {
+        if number(delivery.event())? < 5 {
+            kept.push(delivery);
+        } else {
+            ack(delivery).await?;
+        }
+    }
+    drop(kept);
+    first.leave().await?;
+    let mut second = subject.join("g", &topic).await?;
+    second.expect_all(0..5).await?;
+    second.nothing().await
 }
 
 async fn at_most_prefetch_deliveries_are_out<B: Broker>(subject: Subject<B>) -> Check {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use trunkline_core::{
-    Broker, BrokerAdmin, Capabilities, DeadLetterFilter, Durability, Event, EventId, Group, GroupInfo,
-    GroupSpec, Pattern, PublishOptions, StoredDeadLetter, SubscribeOptions, Topic,
+    Broker, BrokerAdmin, Capabilities, DeadLetterFilter, Durability, Event, EventId, Group,
+    GroupInfo, GroupSpec, Pattern, PublishOptions, StoredDeadLetter, SubscribeOptions, Topic,
 };
 
 use super::{Taker, eventually, patience};

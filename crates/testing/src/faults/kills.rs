@@ -29,8 +29,7 @@ pub(super) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
         on_its_own_server!(a_bus_goes_on_through_a_kill_of_the_server_and_loses_nothing),
         on_its_own_server!(a_broadcast_subscriber_misses_nothing_through_a_kill_of_the_server),
         on_its_own_server!(a_group_without_members_keeps_what_waits_through_a_kill_of_the_server),
-        on_its_own_server!(delayed_events_survive_a_kill_while_they_come_due)
-            .needs(&[Need::Delay]),
+        on_its_own_server!(delayed_events_survive_a_kill_while_they_come_due).needs(&[Need::Delay]),
     ]
 }
 
@@ -173,10 +172,8 @@ async fn a_flow_goes_on_through_kills_of_the_server_in_order_without_loss<B: Bro
         (scene.process().await?, scene.process().await?, scene.process().await?);
     let topic = publisher.topic("a")?;
     let (log, mut seen) = log();
-    let _members = [
-        handling(&one, &topic, log.clone()).await?,
-        handling(&two, &topic, log.clone()).await?,
-    ];
+    let _members =
+        [handling(&one, &topic, log.clone()).await?, handling(&two, &topic, log.clone()).await?];
     let mut ran = Vec::new();
     let killing = async {
         for kill in 0..kills() {

@@ -36,7 +36,8 @@ impl Ledger {
             runs.push(Run { member, attempt, began: *micros, ended: None });
             return;
         }
-        let open = runs.iter_mut().rev().find(|run| run.member == report.member && run.ended.is_none());
+        let open =
+            runs.iter_mut().rev().find(|run| run.member == report.member && run.ended.is_none());
         if let Some(run) = open {
             run.ended = Some(*micros);
         }

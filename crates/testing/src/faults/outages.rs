@@ -30,9 +30,7 @@ async fn status<B: Broker>(subject: &Subject<B>) -> Result<HealthStatus, Failure
     Ok(asked.map_err(slow)?.status)
 }
 
-async fn an_outage_shows_in_health_and_reconnects_are_counted<B: Broker>(
-    scene: Scene<B>,
-) -> Check {
+async fn an_outage_shows_in_health_and_reconnects_are_counted<B: Broker>(scene: Scene<B>) -> Check {
     let (subject, server) = (scene.process().await?, scene.server()?);
     let topic = subject.topic("a")?;
     let mut member = subject.join("g", &topic).await?;

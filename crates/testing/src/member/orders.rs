@@ -1,5 +1,7 @@
 //! What a member in another process is told to do, and what it answers.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// The environment variable that makes a test binary a member of a group.
@@ -17,8 +19,8 @@ pub(crate) struct Orders {
     pub(crate) topics: Vec<String>,
     /// How long each handler runs.
     pub(crate) handle_ms: u64,
-    /// Events from this number on are handled without an end.
-    pub(crate) hold_from: Option<u64>,
+    /// Events of these numbers are handled without an end.
+    pub(crate) holds: Range<u64>,
     /// Whether every first attempt fails, to be made again after [`Orders::retry_ms`].
     pub(crate) fails_first: bool,
     pub(crate) retry_ms: u64,

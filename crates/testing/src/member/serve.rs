@@ -117,7 +117,9 @@ async fn serve_bus<B: Broker>(broker: B, orders: &Orders) -> Check {
     let bus = EventBus::builder(broker).start().await?;
     let retry = Duration::from_millis(orders.retry_ms);
     let policy = if orders.fails_first {
-        RetryPolicy::attempts(2).with_backoff(Backoff::Fixed, retry, retry).with_jitter(Jitter::None)
+        RetryPolicy::attempts(2)
+            .with_backoff(Backoff::Fixed, retry, retry)
+            .with_jitter(Jitter::None)
     } else {
         RetryPolicy::attempts(1)
     };
@@ -141,7 +143,7 @@ async fn serve_bus<B: Broker>(broker: B, orders: &Orders) -> Check {
 
 async fn handle(event: &Event, attempt: u32, orders: &Orders) -> Result<(), std::io::Error> {
     say_run("start", event, attempt);
-    if orders.hold_from.is_some_and(|first| number(event).is_ok_and(|number| number >= first)) {
+    if number(event).is_ok_and(|number| orders.holds.contains(&number)) {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(Duration::from_millis(orders.handle_ms)).await;

@@ -76,6 +76,10 @@ mutants! {
         "a_delayed_publish_is_not_early",
         "a_delayed_publish_lets_others_pass",
         "delayed_events_come_as_they_are_due",
+        "what_is_delayed_matches_no_pattern_before_it_is_due",
+    ];
+    finds_a_broker_that_ignores_overrides: IgnoresOverrides by [
+        "an_override_that_it_lacks_is_refused_by_name_and_nothing_is_sent",
     ];
     finds_a_broker_that_goes_on_after_a_failure: GoesOnAfterAFailure by [
         "after_a_failure_later_events_of_the_key_are_aborted",
@@ -100,6 +104,7 @@ mutants! {
     ];
     finds_a_broker_that_ignores_lanes: IgnoresLanes by [
         "more_urgent_events_overtake_and_each_priority_keeps_its_order",
+        "what_waits_is_delivered_by_its_urgency",
         "with_lanes_a_key_keeps_its_order_within_a_priority",
     ];
     finds_a_broker_that_ignores_the_start: IgnoresTheStart by [
@@ -122,6 +127,7 @@ mutants! {
     finds_a_broker_that_acknowledges_on_receipt: AcknowledgesOnReceipt by [
         "a_dropped_delivery_comes_back_at_the_head_of_its_key_uncounted",
         "nothing_is_acknowledged_by_being_read",
+        "an_unsettled_event_comes_again_though_later_ones_were_acknowledged",
         "a_retry_at_once_comes_back_first_with_its_attempts",
         "a_bus_that_vanishes_gives_back_what_it_ran_uncounted",
         "an_event_is_acknowledged_only_after_its_handler_has_finished",

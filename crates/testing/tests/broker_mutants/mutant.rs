@@ -27,6 +27,7 @@ pub(crate) enum Fault {
     EnqueuesWhereThereIsRoom,
     WaitsForItsOwnGroup,
     DeliversDelayedAtOnce,
+    IgnoresOverrides,
     GoesOnAfterAFailure,
     TellsGroupsOfBroadcasts,
     AbortsTheWholeBatch,
@@ -102,6 +103,7 @@ impl Mutant {
         match self.fault {
             Fault::WaitsForItsOwnGroup => options.from_group = None,
             Fault::DeliversDelayedAtOnce => options.delay = None,
+            Fault::IgnoresOverrides => options.wire = None,
             Fault::TellsGroupsOfBroadcasts => options.audience = Audience::Everyone,
             _ => {}
         }

@@ -77,8 +77,8 @@ pub(super) fn two_kills_of_the_server_lose_nothing_and_keep_the_order(kind: Kind
     let server = own(kind);
     let folder = TempDir::new().unwrap();
     let mut command = demo(&folder, &server, "[store]\ntype = \"memory\"\n");
-    // The last publish starts after 20 s.
-    command.args(["--rate", "15"]);
+    // The last publish starts after 62 s: a server may take half of that to serve again.
+    command.args(["--rate", "5"]);
     let running = thread::spawn(move || finish(&mut command));
     for _kill in 0..2 {
         thread::sleep(Duration::from_secs(5));

@@ -1,8 +1,10 @@
 //! A server, and the program pointed at it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use trunkline_launcher::{Kind, Server};
@@ -70,49 +72,62 @@ pub(super) fn line(topic: &str, id: &str, key: &str) -> String {
 
 /// A program that runs, killed where the test does not wait for its end.
 pub(super) struct Running {
-    child: Option<Child>,
-    lines: BufReader<ChildStdout>,
+    child: Child,
+    lines: mpsc::Receiver<String>,
 }
+
+/// How long a line may take: longer than a server takes to hand a partition over.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Running {
     pub(super) fn start(command: &mut Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
-        Self { child: Some(child), lines }
+        let mut out = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while out.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
     }
 
     /// Waits for the next line of standard output.
-    pub(super) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("the program writes UTF-8");
-        assert!(line.ends_with('\n'), "the program ended before its next line: {line:?}");
-        line
+    pub(super) fn line(&self) -> String {
+        self.line_within(PATIENCE).expect("the program writes its next line in time")
+    }
+
+    /// The next line, unless none comes in that time.
+    pub(super) fn line_within(&self, patience: Duration) -> Option<String> {
+        self.lines.recv_timeout(patience).ok().filter(|line| line.ends_with('\n'))
     }
 
     /// Sends a signal, such as `TERM`.
     pub(super) fn signal(&self, signal: &str) {
-        let child = self.child.as_ref().expect("the program runs");
         let mut kill = Command::new("kill");
-        kill.args([&format!("-{signal}"), &child.id().to_string()]);
+        kill.args([&format!("-{signal}"), &self.child.id().to_string()]);
         assert!(kill.status().expect("kill is there").success());
     }
 
     /// The rest of standard output, and the exit status; none after a signal.
     pub(super) fn end(mut self) -> (String, Option<i32>) {
         let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).expect("the program writes UTF-8");
-        let mut child = self.child.take().expect("the program runs");
-        (rest, child.wait().expect("the program ends").code())
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            rest.push_str(&line);
+        }
+        // Its output has ended, so it has too, or is about to.
+        (rest, self.child.wait().expect("the program can be waited for").code())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            drop(child.kill());
-            drop(child.wait());
-        }
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }

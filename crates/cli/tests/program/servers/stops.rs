@@ -26,7 +26,7 @@ pub(super) fn sigterm_and_ctrl_c_are_clean_closes(kind: Kind) {
         finish(program().args(["publish", "--ndjson"]).arg(&input)).ends_with(0);
         let mut command = program();
         command.args(["subscribe", "stop.#", "--group", "stop", "--json"]).args(more);
-        let mut running = Running::start(&mut command);
+        let running = Running::start(&mut command);
         let printed: String = (0..10).map(|_| running.line()).collect();
         let expected: Vec<_> = (0..10).map(|n| format!("{signal}-{n}")).collect();
         assert_eq!(ids(&printed), expected, "no earlier one again: all were acknowledged");

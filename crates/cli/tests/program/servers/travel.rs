@@ -12,7 +12,7 @@ pub(super) fn what_is_published_is_what_is_subscribed(kind: Kind) {
     let server = shared(kind);
     let program = || at(server, "travel.#", &["travel"]);
     let publish = [
-        &["publish", "travel.placed", "--type", "OrderPlaced", "--key", "ann"][..],
+        &["publish", "travel.placed", "--type", "TravelBooked", "--key", "ann"][..],
         &["--priority", "high", "--data", "{\"cents\":1250,\"name\":\"Zoë\"}"],
     ];
     let published = finish(program().args(publish.concat()));
@@ -23,7 +23,7 @@ pub(super) fn what_is_published_is_what_is_subscribed(kind: Kind) {
     assert_eq!(events.len(), 1, "{events:?}");
     let event = &events[0];
     let fields = ["id", "topic", "type", "partitionkey", "priority"].map(|name| &event[name]);
-    assert_eq!(fields, [&id, "travel.placed", "OrderPlaced", "ann", "high"], "{event}");
+    assert_eq!(fields, [&id, "travel.placed", "TravelBooked", "ann", "high"], "{event}");
     assert_eq!(event["data"], serde_json::json!({ "cents": 1250, "name": "Zoë" }));
 
     let second = finish(program().args(["publish", "travel.shipped", "--json", "--data", "7"]));
@@ -86,7 +86,7 @@ pub(super) fn bad_lines_are_named_and_the_rest_flows(kind: Kind) {
     let ran = finish(program().args(["publish", "--json", "--ndjson"]).arg(&input));
     let report = ran.ends_with(3).report();
     assert_eq!((&report["published"], &report["rejected"]), (&2.into(), &2.into()));
-    let told: Vec<_> = ran.stderr.lines().collect();
+    let told: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("rejected")).collect();
     assert!(told[0].contains("line 2 of ") && told[1].contains("line 3 of "), "{told:?}");
     let subscribe = ["subscribe", "bad.#", "--group", "bad", "--json", "--count", "2"];
     let seen = finish(program().args(subscribe).args(["--timeout", "60"]));
@@ -101,7 +101,7 @@ pub(super) fn a_subscriber_without_a_group_prints_what_comes_from_now_on(kind: K
     publish("live.before").ends_with(0);
     let mut log = program();
     log.args(["subscribe", "live.#", "--json", "--count", "1", "--timeout", "90"]);
-    let mut running = Running::start(&mut log);
+    let running = Running::start(&mut log);
     // Whether it listens already is seen only by what it prints: events come until one is printed.
     let mut sent = Vec::new();
     let (first, status) = std::thread::scope(|scope| {

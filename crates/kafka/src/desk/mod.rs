@@ -1,89 +1,27 @@
 //! The state of one subscription: its partitions, what was read of them, and what is out.
 
+mod handover;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use trunkline_core::{Error, Event, Result, Topic};
+use trunkline_core::{Error, Event, Result};
 
 use crate::codec::{Extras, Record, now_millis};
 use crate::error;
 use crate::mutant::Mutations;
 use crate::note::Note;
+use crate::part::{Back, HoldBack, Out, Part, Source, Standing};
 use crate::queue::{Entry, Queue};
 use crate::track::{Arrival, Track};
-
-/// A topic that is consumed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    pub(crate) id: u32,
-    /// The physical name.
-    pub(crate) name: String,
-    /// The topic of its records; those of a topic of ours say theirs in a header.
-    pub(crate) topic: Topic,
-}
-
-/// One assignment of one partition: a partition that goes and comes back is another one.
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) source: Arc<Source>,
-    pub(crate) partition: i32,
-    pub(crate) track: Track,
-    /// How many deliveries of it are out.
-    pub(crate) out: u64,
-    is_revoking: bool,
-    /// Something has changed since the last commit.
-    is_dirty: bool,
-    /// With lanes: nothing is handed out before this offset was read.
-    ahead: i64,
-    /// Paused, because too much of it waits until it is due.
-    pub(crate) is_held_back: bool,
-}
-
-/// A delivery that is out.
-#[derive(Debug)]
-struct Out {
-    part: u32,
-    offset: i64,
-    rank: u8,
-    defect: Option<Error>,
-    extras: Option<Box<Extras>>,
-}
-
-/// An offset to be committed, and what goes with it.
-#[derive(Debug)]
-pub(crate) struct Commit {
-    pub(crate) name: String,
-    pub(crate) partition: i32,
-    pub(crate) mark: i64,
-    pub(crate) note: String,
-}
-
-/// How a delivery comes back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Back {
-    pub(crate) attempts: u32,
-    pub(crate) redeliveries: u32,
-    /// The attempts are to be remembered, also by the next owner.
-    pub(crate) is_written: bool,
-    /// It is not handed out earlier.
-    pub(crate) until: Option<Instant>,
-}
 
 /// What taking deliveries gave.
 pub(crate) enum Turn {
     Taken,
     Empty,
     Ended,
-}
-
-/// What a member knows of a partition of its own.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
-    pub(crate) mark: i64,
-    pub(crate) done_above: u64,
-    pub(crate) out: u64,
 }
 
 #[derive(Debug)]
@@ -106,6 +44,12 @@ pub(crate) struct Desk {
     /// Only for a mutant: what was settled after its partition had gone.
     pub(crate) late: Vec<(String, i32, i64)>,
     gone: HashMap<u32, (String, i32)>,
+    /// What was settled of partitions that were lost before it was committed: should they come back,
+    /// it is not delivered again.
+    lost: HashMap<(String, i32), (i64, Note)>,
+    /// How many settlements wait for a commit, and how many of them have one.
+    pub(crate) commits_wanted: u64,
+    pub(crate) commits_made: u64,
 }
 
 impl Desk {
@@ -132,6 +76,9 @@ impl Desk {
             mutations,
             late: Vec::new(),
             gone: HashMap::new(),
+            lost: HashMap::new(),
+            commits_wanted: 0,
+            commits_made: 0,
         }
     }
 
@@ -348,99 +295,21 @@ impl Desk {
         true
     }
 
-    /// Stops handing out of these partitions.
-    pub(crate) fn begin_revoke(&mut self, places: &[(u32, i32)]) -> Vec<u32> {
-        let ids: Vec<u32> =
-            places.iter().filter_map(|place| self.by_place.get(place).copied()).collect();
-        for id in &ids {
-            self.queue.forget(*id);
-            if let Some(part) = self.parts.get_mut(id) {
-                part.is_revoking = true;
-            }
-        }
-        ids
-    }
-
-    /// How many deliveries of these partitions are out.
-    pub(crate) fn out_of(&self, ids: &[u32]) -> u64 {
-        ids.iter().filter_map(|id| self.parts.get(id)).map(|part| part.out).sum()
-    }
-
-    /// Lets these partitions go, and gives what is to be committed of them. What is still out of them
-    /// is fenced from now on.
-    pub(crate) fn end_revoke(&mut self, ids: &[u32]) -> Vec<Commit> {
-        let commits = ids.iter().filter_map(|id| self.commit_of(*id)).collect();
-        ids.iter().for_each(|id| self.remove(*id));
-        commits
-    }
-
-    fn remove(&mut self, id: u32) {
-        let Some(part) = self.parts.remove(&id) else { return };
-        self.queue.forget(id);
-        let place = (part.source.id, part.partition);
-        if self.by_place.get(&place) == Some(&id) {
-            self.by_place.remove(&place);
-        }
-        if self.mutations.no_fence {
-            self.gone.insert(id, (part.source.name.clone(), part.partition));
-        } else {
-            self.out.retain(|_, out| out.part != id);
-        }
-    }
-
-    fn commit_of(&self, id: u32) -> Option<Commit> {
-        let part = self.parts.get(&id)?;
-        let mark = if self.mutations.commit_highest {
-            part.track.highest() + 1
-        } else {
-            part.track.mark()
-        };
-        // Nothing was read yet of a partition whose beginning is not known.
-        if mark < 0 {
-            return None;
-        }
-        let note =
-            if self.mutations.commit_highest { Note::default() } else { part.track.note(part.out) };
-        let (name, partition) = (part.source.name.clone(), part.partition);
-        Some(Commit { name, partition, mark, note: note.to_text(mark) })
-    }
-
-    /// What has changed since the last time.
-    pub(crate) fn changes(&mut self) -> Vec<Commit> {
-        let dirty = self.parts.iter_mut().filter(|(_, part)| part.is_dirty);
-        let ids: Vec<u32> = dirty
-            .map(|(id, part)| {
-                part.is_dirty = false;
-                *id
-            })
-            .collect();
-        ids.into_iter().filter_map(|id| self.commit_of(id)).collect()
-    }
-
-    /// A commit has failed: it is made again with the next.
-    pub(crate) fn mark_dirty(&mut self, name: &str, partition: i32) {
-        let mut parts = self.parts.values_mut();
-        let of = |part: &&mut Part| part.partition == partition && part.source.name == name;
-        if let Some(part) = parts.find(of) {
-            part.is_dirty = true;
-        }
-    }
-
     /// Partitions of which too many events wait, and those that may go on.
-    pub(crate) fn hold_back(&mut self, window: usize) -> (Vec<(String, i32)>, Vec<(String, i32)>) {
-        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+    pub(crate) fn hold_back(&mut self, window: usize) -> HoldBack {
+        let mut change = HoldBack::default();
         for (id, part) in &mut self.parts {
             let held = self.queue.held_of(*id);
             let place = || (part.source.name.clone(), part.partition);
             if !part.is_held_back && held >= window {
-                pause.push(place());
+                change.pause.push(place());
                 part.is_held_back = true;
             } else if part.is_held_back && held <= window / 2 {
-                resume.push(place());
+                change.resume.push(place());
                 part.is_held_back = false;
             }
         }
-        (pause, resume)
+        change
     }
 
     /// Ends the subscription: nothing is handed out any more.

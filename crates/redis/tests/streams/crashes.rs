@@ -1,0 +1,69 @@
+//! An event that keeps killing its process is told from its innocent neighbours.
+
+use std::time::Duration;
+
+use trunkline_core::{Broker as _, Delivery, SubscriptionExt as _};
+
+use crate::{Place, event, group_of, next, number};
+
+/// A member whose process dies with what it has out: its runtime ends without a word.
+fn dies_with(place: &Place, killer: u64) -> (Vec<u64>, u32) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let config = place.config();
+    let (handled, count, leaked) = runtime.block_on(async move {
+        let broker = trunkline_redis::RedisBroker::connect(config).await.unwrap();
+        let mut member = broker.subscribe(group_of(&["a"])).await.unwrap();
+        let mut handled = Vec::new();
+        loop {
+            let delivery = next(&mut member).await;
+            if number(&delivery) == killer {
+                let count = delivery.redeliveries();
+                return (handled, count, (broker, member, delivery));
+            }
+            handled.push(number(&delivery));
+            delivery.ack().await.unwrap();
+        }
+    });
+    runtime.shutdown_background();
+    // Dropping it would give it back, which a process that dies cannot.
+    std::mem::forget(leaked);
+    (handled, count)
+}
+
+#[tokio::test]
+async fn a_killer_is_counted_and_its_neighbours_are_not() {
+    let place = Place::new().await;
+    let broker = place.broker().await;
+    // All of one partition, prefetched together, and the killer is in the middle.
+    for number in 0..9 {
+        let options = trunkline_core::PublishOptions::default().with_partition(0);
+        let event = event("a", Some(&format!("k{number}")), number);
+        broker.publish(&[event], &options).await.into_result().unwrap();
+    }
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        let place = Place { prefix: place.prefix.clone(), raw: place.raw.clone() };
+        let died = tokio::task::spawn_blocking(move || dies_with(&place, 4)).await.unwrap();
+        counts.push(died.1);
+    }
+    assert!(counts.is_sorted() && counts[0] == 0 && counts[3] >= 3, "{counts:?}");
+    let mut member = broker.subscribe(group_of(&["a"])).await.unwrap();
+    let killer: Delivery = loop {
+        let delivery = next(&mut member).await;
+        if number(&delivery) == 4 {
+            break delivery;
+        }
+        delivery.ack().await.unwrap();
+    };
+    assert!(killer.redeliveries() >= 4, "{}", killer.redeliveries());
+    killer.ack().await.unwrap();
+    let mut rest = Vec::new();
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(500), member.next()).await {
+        let delivery = next.unwrap().unwrap();
+        assert!(delivery.redeliveries() <= 3, "a neighbour has {}", delivery.redeliveries());
+        rest.push(number(&delivery));
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(rest, [5, 6, 7, 8], "the neighbours behind the killer");
+}
