@@ -20,15 +20,17 @@ use crate::settle::Handle;
 use crate::topics::{Edge, Purpose};
 use crate::{delay, error};
 
+/// How long a subscribe waits for its first partition.
+const SETTLE_IN: Duration = Duration::from_secs(2);
+
 pub(crate) async fn subscribe(
     shared: &Arc<Shared>,
     options: SubscribeOptions,
 ) -> Result<Box<dyn Subscription>> {
-    let seat = match options.group.clone() {
+    let subscription = match options.group.clone() {
         Some(group) => join(shared, &group, options).await?,
         None => listen(shared, &options).await?,
     };
-    let subscription = KafkaSubscription::new(seat);
     delay::resume(shared).await?;
     // A close that began meanwhile has not seen it.
     shared.check_open("subscribe")?;
@@ -57,7 +59,7 @@ async fn join(
     shared: &Arc<Shared>,
     group: &Group,
     mut options: SubscribeOptions,
-) -> Result<Arc<Seat>> {
+) -> Result<KafkaSubscription> {
     let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
     spec.start = options.start;
     spec.lanes = options.lanes;
@@ -71,11 +73,15 @@ async fn join(
     let mut names: Vec<String> = names.collect();
     names.push(shared.topics.names.retry(group));
     let seat = Seat::new(shared, Role::Member(group.clone()), &options);
+    // From here on a call that is dropped leaves the group again.
+    let subscription = KafkaSubscription::new(Arc::clone(&seat));
     begin(shared, &seat, names, Way::Group(shared.topics.names.group(group))).await?;
-    Ok(seat)
+    // Members that subscribe before work comes have their shares when it does.
+    seat.settle_in(SETTLE_IN.min(shared.clients.config.session_timeout / 2)).await;
+    Ok(subscription)
 }
 
-async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Arc<Seat>> {
+async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<KafkaSubscription> {
     for topic in options.topics.iter().filter_map(Pattern::exact) {
         shared.place(&topic).await?;
     }
@@ -84,6 +90,7 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Arc<
         _ => Edge::High,
     };
     let seat = Seat::new(shared, Role::Broadcast(EventId::generate().to_string()), options);
+    let subscription = KafkaSubscription::new(Arc::clone(&seat));
     // From here on topics made by this process are noticed.
     shared.add_seat(&seat);
     let there = matching(shared, &options.topics).await?;
@@ -100,7 +107,7 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Arc<
         Way::Assigned(shared.topics.names.broadcast(), start),
     )
     .await?;
-    Ok(seat)
+    Ok(subscription)
 }
 
 /// Starts the consumer of a seat of a group.

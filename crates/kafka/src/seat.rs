@@ -54,6 +54,7 @@ pub(crate) struct Seat {
     over: tokio::sync::Notify,
     /// Told when a commit was made that somebody waits for.
     pub(crate) committed: tokio::sync::Notify,
+    assigned: tokio::sync::Notify,
     pub(crate) lane_window: Option<usize>,
     window: usize,
     /// When the polling thread last went round.
@@ -85,6 +86,7 @@ impl Seat {
             is_over: AtomicBool::new(false),
             over: tokio::sync::Notify::new(),
             committed: tokio::sync::Notify::new(),
+            assigned: tokio::sync::Notify::new(),
             lane_window,
             window,
             last_round: Mutex::new(Instant::now()),
@@ -261,6 +263,7 @@ impl Seat {
         let waker = desk.wake();
         drop(desk);
         self.tell(waker);
+        self.assigned.notify_waiters();
     }
 
     /// The polling thread has let everything go.
@@ -269,6 +272,30 @@ impl Seat {
         self.is_over.store(true, Ordering::Release);
         self.over.notify_waiters();
         self.committed.notify_waiters();
+    }
+
+    /// Waits until partitions are here, but not for long: there may be none for this member, or others
+    /// give them up only when their handlers have finished.
+    pub(crate) async fn settle_in(&self, limit: Duration) {
+        let here = async {
+            loop {
+                let mut told = std::pin::pin!(self.assigned.notified());
+                told.as_mut().enable();
+                let has_parts = self.desk().parts().next().is_some();
+                if has_parts || !self.is_live() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        if tokio::time::timeout(limit, here).await.is_err() {
+            tracing::debug!("the member has no partition yet");
+        }
+    }
+
+    /// Partitions have come.
+    pub(crate) fn tell_assigned(&self) {
+        self.assigned.notify_waiters();
     }
 
     /// Whether it is neither closed nor closing.

@@ -85,6 +85,7 @@ impl ConsumerContext for Watch {
         }
         if matches!(rebalance, Rebalance::Assign(_)) {
             self.has_joined.store(true, Ordering::Release);
+            self.seat.tell_assigned();
         }
     }
 

@@ -3,58 +3,61 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use lapin::Queue;
 use lapin::types::{FieldTable, ShortString};
 use trunkline_core::{
-    Broker as _, BrokerAdmin, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, EventId, Group,
-    GroupInfo, GroupSpec, Result, StoredDeadLetter, SubscribeOptions, Topic, TopicInfo,
+    Broker as _, BrokerAdmin, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, ErrorKind,
+    EventId, Group, GroupInfo, GroupSpec, Result, StoredDeadLetter, SubscribeOptions, Topic,
+    TopicInfo,
 };
 
-use crate::broker::{RabbitMqBroker, Shared, warn_of_start};
+use crate::broker::{RabbitMqBroker, Shared};
 use crate::error::{driver, group_in_use};
+use crate::groups::warn_of_start;
 use crate::registry::{GroupLine, line};
 use crate::topology::{GroupRecord, PASSIVE};
 
-/// What a queue says of itself: messages that no consumer has, and consumers.
-async fn ask(shared: &Shared, queue: ShortString) -> Result<Option<(u64, usize)>> {
-    let channel = shared.consume_channel("ask a queue").await?;
-    let asked = channel.queue_declare(queue, PASSIVE, FieldTable::default()).await;
-    shared.leave(channel).await;
-    match asked.map_err(|cause| driver("ask a queue", cause)) {
-        Ok(told) => {
-            let consumers = usize::try_from(told.consumer_count()).unwrap_or(usize::MAX);
-            Ok(Some((u64::from(told.message_count()), consumers)))
+impl Shared {
+    /// What a queue says of itself: messages that no consumer has, and consumers.
+    async fn ask(&self, queue: ShortString) -> Result<Option<(u64, usize)>> {
+        let channel = self.consume_channel("ask a queue").await?;
+        let asked = channel.queue_declare(queue, PASSIVE, FieldTable::default()).await;
+        self.leave(channel).await;
+        match asked.map_err(|cause| driver("ask a queue", cause)) {
+            Ok(told) => Ok(Some(counts(&told))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        Err(error) if error.kind() == trunkline_core::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    }
+
+    /// Several queues, on one channel as long as all of them are there.
+    pub(crate) async fn ask_all(&self, queues: Vec<ShortString>) -> Result<Vec<(u64, usize)>> {
+        let channel = self.consume_channel("ask queues").await?;
+        let mut told = Vec::with_capacity(queues.len());
+        for queue in &queues {
+            let asking = channel.queue_declare(queue.clone(), PASSIVE, FieldTable::default());
+            let Ok(queue) = asking.await else { break };
+            told.push(counts(&queue));
+        }
+        self.leave(channel).await;
+        // One is missing and has ended the channel: each of the rest is asked on its own.
+        for queue in queues.into_iter().skip(told.len()) {
+            told.push(self.ask(queue).await?.unwrap_or_default());
+        }
+        Ok(told)
     }
 }
 
-/// Several queues on one channel, as long as all of them are there.
-async fn ask_all(shared: &Shared, queues: Vec<ShortString>) -> Result<Vec<(u64, usize)>> {
-    let channel = shared.consume_channel("ask queues").await?;
-    let mut told = Vec::with_capacity(queues.len());
-    for queue in &queues {
-        match channel.queue_declare(queue.clone(), PASSIVE, FieldTable::default()).await {
-            Ok(queue) => {
-                let consumers = usize::try_from(queue.consumer_count()).unwrap_or(usize::MAX);
-                told.push((u64::from(queue.message_count()), consumers));
-            }
-            Err(_) => break,
-        }
-    }
-    shared.leave(channel).await;
-    // One is missing and has ended the channel: each of the rest is asked on its own.
-    for queue in queues.into_iter().skip(told.len()) {
-        told.push(ask(shared, queue).await?.unwrap_or_default());
-    }
-    Ok(told)
+fn counts(queue: &Queue) -> (u64, usize) {
+    let consumers = usize::try_from(queue.consumer_count()).unwrap_or(usize::MAX);
+    (u64::from(queue.message_count()), consumers)
 }
 
 async fn info(shared: &Shared, name: Group, record: GroupRecord) -> Result<GroupInfo> {
     let mut queues = vec![shared.topology.names.members(&name)];
     queues.extend(shared.topology.queues(&name, &record).into_iter().map(|queue| queue.name));
     let (here, out) = shared.counts_of(&name);
-    let told = ask_all(shared, queues).await?;
+    let told = shared.ask_all(queues).await?;
     let waiting: u64 = told.iter().skip(1).map(|(ready, _)| ready).sum();
     Ok(GroupInfo {
         topics: record.topics,

@@ -45,8 +45,7 @@ struct SlotState {
 
 impl Slot {
     pub(crate) fn new(queue: QueueOf) -> Self {
-        let state =
-            SlotState { owned: None, handed_over: None, kept_until: None, penalty: KEPT };
+        let state = SlotState { owned: None, handed_over: None, kept_until: None, penalty: KEPT };
         Self { queue, hand_over: Notify::new(), state: Mutex::new(state) }
     }
 

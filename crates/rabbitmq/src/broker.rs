@@ -1,6 +1,6 @@
 //! The broker itself: its two connections, and what the five methods of the contract do with them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,21 +17,21 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use trunkline_core::{
     Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, Group, Health,
-    HealthStatus, Pattern, PublishOptions, Publishing, Result, StartAt, SubscribeOptions,
-    Subscription,
+    HealthStatus, PublishOptions, Publishing, Result, SubscribeOptions, Subscription,
 };
 
 use crate::config::RabbitMqConfig;
 use crate::consume::{RabbitMqSubscription, Seat};
 use crate::delay::Ladder;
 use crate::error::{close_timed_out, closed, driver};
+use crate::groups::Groups;
 use crate::link::Link;
 use crate::lock;
 use crate::log::Log;
 use crate::names::short;
 use crate::publish::Publisher;
-use crate::registry::{Attempts, GroupLine, Letters, Registry, line};
-use crate::topology::{GroupRecord, Topology, table, text};
+use crate::registry::Registry;
+use crate::topology::Topology;
 
 /// A broker over RabbitMQ; clones share it.
 ///
@@ -54,11 +54,8 @@ pub(crate) struct Shared {
     pub(crate) topology: Arc<Topology>,
     pub(crate) publisher: Publisher,
     ladder: Ladder,
-    /// Groups that were declared on the connection of this number, with these settings.
-    declared: Mutex<HashMap<Group, (u64, GroupRecord)>>,
     pub(crate) registry: Arc<Log<Registry>>,
-    attempts: Mutex<HashMap<Group, Arc<Log<Attempts>>>>,
-    letters: Mutex<HashMap<Option<Group>, Arc<Log<Letters>>>>,
+    pub(crate) groups: Groups,
     /// One at a time settles dead letters, so that this process settles each once.
     pub(crate) settling: tokio::sync::Mutex<()>,
     /// Exchanges that a publish named and that are there.
@@ -101,9 +98,7 @@ impl RabbitMqBroker {
             topology,
             publisher,
             ladder: Ladder::default(),
-            declared: Mutex::default(),
-            attempts: Mutex::default(),
-            letters: Mutex::default(),
+            groups: Groups::default(),
             settling: tokio::sync::Mutex::default(),
             foreign: Mutex::default(),
             seats: Mutex::default(),
@@ -136,6 +131,14 @@ fn capabilities() -> Capabilities {
 }
 
 impl Shared {
+    pub(crate) fn me(&self) -> &Weak<Self> {
+        &self.me
+    }
+
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
@@ -243,96 +246,6 @@ impl Shared {
         lock(&self.foreign).insert(name.clone());
         Ok(())
     }
-
-    /// Makes a group, or adds topics to it; it takes events when this returns.
-    pub(crate) async fn ensure_group(
-        &self,
-        group: &Group,
-        wanted: GroupRecord,
-    ) -> Result<GroupRecord> {
-        self.topology.check(&self.capabilities, Some(group), &wanted.topics)?;
-        if !self.topology.owns(group) {
-            return Ok(wanted);
-        }
-        self.registry.follow().await?;
-        let known = |registry: &Registry| registry.groups.get(group).cloned();
-        let covers = |known: &GroupRecord| wanted.topics.iter().all(|t| known.topics.contains(t));
-        if !self.registry.read(known).is_some_and(|known| covers(&known)) {
-            let record = GroupLine::group(group, wanted.clone());
-            self.registry.append(line(&record)?).await?;
-        }
-        let record = self.registry.read(known).unwrap_or(wanted);
-        let epoch = self.consume_link.now().map_or(0, |live| live.epoch);
-        let is_declared = |(then, with): &(u64, GroupRecord)| *then == epoch && *with == record;
-        if !lock(&self.declared).get(group).is_some_and(is_declared) {
-            self.declare_group(group, &record).await?;
-            lock(&self.declared).insert(group.clone(), (epoch, record.clone()));
-        }
-        Ok(record)
-    }
-
-    /// Declares the queues and bindings of a group, again or for the first time.
-    pub(crate) async fn declare_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
-        let channel = self.consume_channel("declare").await?;
-        let declared = async {
-            self.topology.declare_base(&channel).await?;
-            self.topology.declare_group(&channel, group, record).await
-        };
-        let declared = declared.await;
-        self.leave(channel).await;
-        declared
-    }
-
-    /// Declares a group again whose queues have vanished; publishers are told that they are young.
-    pub(crate) async fn restore_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
-        if !self.topology.owns(group) {
-            return self.declare_group(group, record).await;
-        }
-        let again = GroupLine::group(group, record.clone());
-        self.registry.append(line(&again)?).await?;
-        self.declare_group(group, record).await
-    }
-
-    pub(crate) fn attempts_of(&self, group: &Group) -> Arc<Log<Attempts>> {
-        let mut logs = lock(&self.attempts);
-        let log = logs.entry(group.clone()).or_insert_with(|| {
-            // What was retried at once is settled soon; a day is longer than any outage that a group
-            // comes back from with the same prefetched events.
-            let kept = table([
-                ("x-max-age", text("1D")),
-                ("x-stream-max-segment-size-bytes", lapin::types::AMQPValue::LongLongInt(4 << 20)),
-            ]);
-            Log::new(self.topology.names.attempts(group), &self.me, kept, Attempts::default())
-        });
-        Arc::clone(log)
-    }
-
-    /// Forgets a group that is gone.
-    pub(crate) fn forget_group(&self, group: &Group) {
-        lock(&self.declared).remove(group);
-        lock(&self.attempts).remove(group);
-    }
-
-    pub(crate) fn letters_of(&self, group: Option<&Group>) -> Arc<Log<Letters>> {
-        let mut logs = lock(&self.letters);
-        let log = logs.entry(group.cloned()).or_insert_with(|| {
-            let none = FieldTable::default();
-            Log::new(self.topology.names.state(group), &self.me, none, Letters::default())
-        });
-        Arc::clone(log)
-    }
-
-    pub(crate) fn group_record(
-        &self,
-        topics: Vec<Pattern>,
-        order: trunkline_core::Order,
-        lanes: bool,
-    ) -> GroupRecord {
-        let shared = order == trunkline_core::Order::None;
-        // Members that share freely need no partitions.
-        let partitions = if shared { 1 } else { self.config.partitions_of(&topics) };
-        GroupRecord { topics, shared, lanes, partitions }
-    }
 }
 
 #[async_trait]
@@ -402,15 +315,5 @@ impl fmt::Debug for RabbitMqBroker {
         f.debug_struct("RabbitMqBroker")
             .field("config", &self.shared.config)
             .finish_non_exhaustive()
-    }
-}
-
-/// Says once for each new group what a start at the beginning means here.
-pub(crate) fn warn_of_start(group: &Group, start: StartAt) {
-    if start == StartAt::Beginning {
-        tracing::warn!(
-            %group,
-            "RabbitMQ keeps no history: the beginning of a new group is its creation"
-        );
     }
 }

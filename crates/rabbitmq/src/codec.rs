@@ -11,9 +11,7 @@ use trunkline_core::{
     AttributeValue, Data, Error, ErrorKind, Event, EventId, Result, Topic, WireOverrides,
 };
 
-use crate::names::{
-    ATTEMPTS, COPY, DUE, NO_DATA, SLOT, TOPIC, short, slot_of,
-};
+use crate::names::{ATTEMPTS, COPY, DUE, NO_DATA, SLOT, TOPIC, short, slot_of};
 
 /// A message that is to be published.
 #[derive(Debug, Clone)]
@@ -136,7 +134,7 @@ pub(crate) fn decode(delivery: &mut Delivery) -> Received {
         Ok(event) => (event, None),
         Err(error) => {
             const UNKNOWN: Topic = Topic::from_static("undecodable");
-            (raw_event(read.unwrap_or(UNKNOWN), body, content_type, delivery), Some(error))
+            (raw_event(&read.unwrap_or(UNKNOWN), &body, content_type, delivery), Some(error))
         }
     };
     let counted = headers.inner().get("x-delivery-count").and_then(whole);
@@ -170,8 +168,9 @@ fn read_event(
     content_type: Option<&str>,
     body: &Bytes,
 ) -> Result<Event> {
-    let is_structured = content_type
-        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/cloudevents"));
+    let is_structured = content_type.is_some_and(|kind| {
+        kind.trim_start().to_ascii_lowercase().starts_with("application/cloudevents")
+    });
     if is_structured {
         return from_json(body, topic);
     }
@@ -180,18 +179,16 @@ fn read_event(
         Error::new(ErrorKind::Invalid, "event", message)
     })?;
     let none = headers.contains_key(NO_DATA) || (body.is_empty() && content_type.is_none());
-    let data = Data {
-        bytes: (!none).then(|| body.clone()),
-        content_type: content_type.map(SmolStr::new),
-    };
+    let data =
+        Data { bytes: (!none).then(|| body.clone()), content_type: content_type.map(SmolStr::new) };
     let pairs = headers.into_iter().map(|(name, value)| (name.as_str(), header_value(value)));
     from_headers(Headers::Hyphen, pairs, topic, data)
 }
 
 /// What is left of a message that is no event: its bytes.
 fn raw_event(
-    topic: Topic,
-    body: Bytes,
+    topic: &Topic,
+    body: &Bytes,
     content_type: Option<&str>,
     delivery: &Delivery,
 ) -> Event {
@@ -199,7 +196,11 @@ fn raw_event(
     let make = |id: EventId| {
         Event::from_data("undecodable", topic.clone(), Data::raw(body.clone(), kind)).id(id).build()
     };
-    let id = delivery.properties.message_id().as_ref().map(|id| EventId::from(SmolStr::new(id.as_str())));
+    let id = delivery
+        .properties
+        .message_id()
+        .as_ref()
+        .map(|id| EventId::from(SmolStr::new(id.as_str())));
     let own = || {
         let draft = Event::from_data("undecodable", topic.clone(), Data::raw(body.clone(), kind));
         draft.build()
@@ -253,8 +254,7 @@ mod tests {
 
     fn deliver(message: Message, routing_key: &str) -> Received {
         let (body, properties) = message.into_parts();
-        let mut delivery =
-            Delivery::mock(1, "x".into(), routing_key.into(), false, body.to_vec());
+        let mut delivery = Delivery::mock(1, "x".into(), routing_key.into(), false, body.to_vec());
         delivery.properties = properties;
         decode(&mut delivery)
     }

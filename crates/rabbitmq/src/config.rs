@@ -63,7 +63,7 @@ impl RabbitMqConfig {
     /// # Errors
     /// `Config` when the text is no AMQP URL; the message does not repeat it.
     pub fn new(url: &str) -> Result<Self> {
-        let mut uri: AMQPUri = url.parse().map_err(|_: String| {
+        let mut uri: AMQPUri = url.parse().map_err(|_may_hold_credentials: String| {
             let message = "the broker's url is no AMQP URL: it is to look like \
                            amqp://user:password@host:5672/%2f";
             Error::new(ErrorKind::Config, "rabbitmq", message)

@@ -13,8 +13,9 @@ use trunkline_core::{
 };
 
 use crate::balance::{Slot, balance};
-use crate::broker::{Shared, warn_of_start};
+use crate::broker::Shared;
 use crate::error::close_timed_out;
+use crate::groups::warn_of_start;
 use crate::inbox::Inbox;
 use crate::lock;
 use crate::queue::Runner;
@@ -114,7 +115,8 @@ impl RabbitMqSubscription {
         shared.seat(&seat);
         let (leave, leaving) = watch::channel(None);
         let (done, left) = oneshot::channel();
-        let member = Member { seat: Arc::clone(&seat), queues, prefetch: options.prefetch, leaving };
+        let member =
+            Member { seat: Arc::clone(&seat), queues, prefetch: options.prefetch, leaving };
         tokio::spawn(member.run(done));
         // A broker that was closed meanwhile has not seen this one.
         shared.check_open("subscribe")?;
@@ -195,6 +197,9 @@ impl Member {
         let Self { seat, queues, prefetch, mut leaving } = self;
         // Told to the broker's close, which waits for every subscription.
         let attending = seat.shared.attend();
+        if let Err(error) = gather(&seat, &queues, prefetch).await {
+            tracing::debug!(%error, "what waits in lanes is not known");
+        }
         // Each queue gets the whole: events may all be in one, and what is out is counted here.
         let share = u16::try_from(prefetch).unwrap_or(u16::MAX);
         let (end, ending) = watch::channel(None);
@@ -206,6 +211,7 @@ impl Member {
             let runner = Runner::new(Arc::clone(&seat), slot, share, ending.clone());
             runners.spawn(runner.run());
         }
+        runners.spawn(stop_gathering(Arc::clone(&seat)));
         runners.spawn(balance(Arc::clone(&seat), slots, ending));
         let leave = until_leaving(&seat, &mut leaving).await;
         seat.with_inbox(Inbox::end);
@@ -240,4 +246,29 @@ async fn until_leaving(seat: &Seat, leaving: &mut watch::Receiver<Option<Leave>>
         leave = left => leave,
         leave = closed => leave,
     }
+}
+
+/// How long less urgent events wait at the beginning for more urgent ones, which another member may
+/// have: some round trips.
+const GATHERING: Duration = Duration::from_millis(300);
+
+/// Holds deliveries back until what waits in the lanes has come, so that the most urgent goes first.
+async fn gather(seat: &Arc<Seat>, queues: &[QueueOf], prefetch: usize) -> Result<()> {
+    let has_lanes = matches!(&seat.role, Role::Member(_, record) if record.lanes);
+    if !has_lanes {
+        return Ok(());
+    }
+    let mut waiting = 0;
+    let names = queues.iter().map(|queue| queue.name.clone()).collect();
+    for (ready, _) in seat.shared.ask_all(names).await? {
+        waiting += usize::try_from(ready).unwrap_or(usize::MAX).min(prefetch);
+    }
+    lock(&seat.inbox).gather(waiting);
+    Ok(())
+}
+
+async fn stop_gathering(seat: Arc<Seat>) -> bool {
+    tokio::time::sleep(GATHERING).await;
+    seat.with_inbox(Inbox::stop_gathering);
+    true
 }

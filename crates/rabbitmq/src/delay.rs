@@ -38,7 +38,7 @@ pub(crate) struct Walk {
 pub(crate) fn walk(delay: Duration, kind: char, address: &str) -> Result<Walk> {
     let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     // A part of a millisecond counts as one, and an expiry may not come early.
-    let whole = millis.saturating_add(u64::from(delay.subsec_nanos() % 1_000_000 > 0));
+    let whole = millis.saturating_add(u64::from(!delay.subsec_nanos().is_multiple_of(1_000_000)));
     let wanted = whole.div_ceil(UNIT_MS).max(1);
     let units = wanted.min(LONGEST_UNITS);
     let mut key = String::with_capacity(255);

@@ -67,12 +67,14 @@ pub(crate) fn refused() -> Error {
 }
 
 pub(crate) fn no_confirm(address: &str) -> Error {
-    let message = "RabbitMQ has not confirmed in time, and may have the event: retry with the same id";
+    let message =
+        "RabbitMQ has not confirmed in time, and may have the event: retry with the same id";
     Error::new(ErrorKind::TimedOut, "publish", message).with("address", address)
 }
 
 pub(crate) fn fenced() -> Error {
-    let message = "the channel of the delivery is gone, and RabbitMQ gives the event to a member again";
+    let message =
+        "the channel of the delivery is gone, and RabbitMQ gives the event to a member again";
     Error::new(ErrorKind::Fenced, "settle", message).with_retry(RetryClass::Permanent)
 }
 

@@ -9,110 +9,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::{mpsc, oneshot, watch};
+use lapin::{Channel, Confirmation};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::codec::Message;
 use crate::config::RabbitMqConfig;
+use crate::job::{Failed, Job, Mark};
 use crate::link::{Link, Live};
 use crate::mutant::Mutant;
 use crate::topology::Topology;
 
 /// How often deadlines are looked at while something waits.
 const TICK: Duration = Duration::from_millis(50);
-
-/// Why a publish was not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failed {
-    Unroutable,
-    /// A queue refused it until the deadline.
-    Refused,
-    /// It was sent, and no confirm came.
-    NoConfirm,
-    /// It was never sent.
-    Disconnected,
-    Closed,
-}
-
-pub(crate) type Outcome = Result<(), Failed>;
-
-/// A publish that waits for its confirm.
-pub(crate) struct Job {
-    exchange: ShortString,
-    routing_key: ShortString,
-    body: Bytes,
-    properties: BasicProperties,
-    mandatory: bool,
-    deadline: Instant,
-    sent: Option<Instant>,
-    refused: bool,
-    /// It is confirmed, and safe from then on.
-    safe_at: Option<Instant>,
-    reply: oneshot::Sender<Outcome>,
-}
-
-impl Job {
-    pub(crate) fn new(
-        exchange: ShortString,
-        routing_key: ShortString,
-        message: Message,
-        deadline: Instant,
-    ) -> (Self, oneshot::Receiver<Outcome>) {
-        let (reply, outcome) = oneshot::channel();
-        let (body, properties) = message.into_parts();
-        let job = Self {
-            exchange,
-            routing_key,
-            body,
-            properties,
-            mandatory: true,
-            deadline,
-            sent: None,
-            refused: false,
-            safe_at: None,
-            reply,
-        };
-        (job, outcome)
-    }
-
-    /// That nobody takes it is no error.
-    pub(crate) fn optional(mut self) -> Self {
-        self.mandatory = false;
-        self
-    }
-
-    fn end(self, outcome: Outcome) {
-        if self.reply.send(outcome).is_err() {
-            tracing::trace!("the caller of a publish has not waited for its outcome");
-        }
-    }
-
-    fn expire(self) {
-        if self.safe_at.is_some() {
-            return self.end(Ok(()));
-        }
-        let failed = match (self.refused, self.sent) {
-            (true, _) => Failed::Refused,
-            (false, Some(_)) => Failed::NoConfirm,
-            (false, None) => Failed::Disconnected,
-        };
-        self.end(Err(failed));
-    }
-
-    fn mark(&self) -> Mark {
-        let id = self.properties.message_id().as_ref().map(ShortString::to_string);
-        (id.unwrap_or_default(), self.routing_key.to_string())
-    }
-}
-
-/// What tells messages of one channel apart: message id and routing key.
-type Mark = (String, String);
 
 type Confirming = Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send>>;
 
@@ -306,7 +218,8 @@ impl Lane {
             done.extend(ready.await);
         }
         for (_, outcome) in &done {
-            if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = outcome
+            if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) =
+                outcome
             {
                 let id = message.properties.message_id().as_ref().map(ShortString::to_string);
                 self.returned.insert((id.unwrap_or_default(), message.routing_key.to_string()));
@@ -327,7 +240,9 @@ impl Lane {
                 let is_returned = job.mandatory && !self.returned.is_empty();
                 if is_returned && self.returned.remove(&job.mark()) {
                     job.end(Err(Failed::Unroutable));
-                } else if let Some(until) = self.topology.young.until(&job.exchange, &job.routing_key) {
+                } else if let Some(until) =
+                    self.topology.young.until(&job.exchange, &job.routing_key)
+                {
                     job.safe_at = Some(until);
                     self.flight.insert(number, job);
                 } else {
@@ -380,8 +295,8 @@ impl Lane {
         if live.connection.status().blocked() {
             return false;
         }
-        let limit = (self.config.publish_timeout / 3)
-            .clamp(Duration::from_secs(1), Duration::from_secs(5));
+        let limit =
+            (self.config.publish_timeout / 3).clamp(Duration::from_secs(1), Duration::from_secs(5));
         let oldest = self.flight.values().find(|job| job.safe_at.is_none());
         let Some(job) = oldest.filter(|job| job.sent.is_some_and(|sent| sent.elapsed() > limit))
         else {

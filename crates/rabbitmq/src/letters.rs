@@ -17,7 +17,7 @@ use trunkline_core::{
 use crate::broker::Shared;
 use crate::codec::{Message, decode, encode, text_of};
 use crate::error::{addressee_gone, letter_gone};
-use crate::lane::Failed;
+use crate::job::Failed;
 use crate::log::read_stream;
 use crate::names::{COPY, LETTER, LETTER_ID, SUBSCRIBER, TOPIC};
 use crate::publish::failure;
@@ -109,7 +109,10 @@ impl Shared {
         let mut found = BTreeMap::new();
         for (topic, group) in places {
             for (place, kept) in self.read_place(&topic, group.as_ref()).await? {
-                found.insert((kept.stored.letter.last_failure, topic.clone(), group.clone(), place), kept.stored);
+                found.insert(
+                    (kept.stored.letter.last_failure, topic.clone(), group.clone(), place),
+                    kept.stored,
+                );
             }
         }
         let limit = filter.limit.unwrap_or(usize::MAX);
@@ -169,7 +172,8 @@ impl Shared {
     /// Publishes a letter's event to its group or subscriber alone, as a new copy without attempts.
     async fn redrive(&self, kept: Kept, group: Option<&Group>) -> Result<()> {
         let event = &kept.stored.event;
-        let message = if kept.is_raw { raw(event)? } else { encode(event, self.publisher.next_slot())? };
+        let message =
+            if kept.is_raw { raw(event)? } else { encode(event, self.publisher.next_slot())? };
         let message = message
             .header(TOPIC, event.topic().as_str())
             .header(COPY, EventId::generate().to_string());
@@ -201,13 +205,13 @@ fn read_letter(
     let headers = delivery.properties.headers().clone()?;
     let id = SmolStr::new(text_of(&headers, LETTER_ID)?);
     let letter = serde_json::from_str(text_of(&headers, LETTER)?);
-    let letter = letter.map_err(|error| tracing::warn!(%error, "a dead letter cannot be read")).ok()?;
+    let letter =
+        letter.map_err(|error| tracing::warn!(%error, "a dead letter cannot be read")).ok()?;
     let subscriber = text_of(&headers, SUBSCRIBER).map(ShortString::from);
     let is_raw = text_of(&headers, RAW).is_some();
     let event = decode(&mut delivery).event;
     let name = format_smolstr!("{id}@{}@{topic}", group.map_or("", Group::as_str));
-    let stored =
-        StoredDeadLetter { id: DeadLetterId(name), group: group.cloned(), event, letter };
+    let stored = StoredDeadLetter { id: DeadLetterId(name), group: group.cloned(), event, letter };
     Some((id, Kept { stored, subscriber, is_raw }))
 }
 

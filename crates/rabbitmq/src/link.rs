@@ -289,6 +289,6 @@ impl FromDriver for Error {
 
 /// Between half and the whole of `pause`, so that clients do not come back in step.
 pub(crate) fn jittered(pause: Duration) -> Duration {
-    let random = EventId::generate().as_uuid().map_or(0, |id| id.as_u128() as u8);
+    let random = EventId::generate().as_uuid().map_or(0, |id| id.as_bytes()[15]);
     pause.mul_f64(0.5 + f64::from(random) / 512.0)
 }

@@ -19,7 +19,7 @@ use trunkline_core::{ErrorKind, EventId, Result};
 use crate::broker::Shared;
 use crate::codec::Message;
 use crate::error::{closed, disconnected, driver};
-use crate::lane::Failed;
+use crate::job::Failed;
 use crate::link::jittered;
 use crate::lock;
 use crate::publish::failure;
@@ -140,7 +140,9 @@ impl<S: Fold> Log<S> {
             shared.leave(channel).await;
             match declared {
                 // A server that has just started serves before its streams do.
-                Err(error) if error.kind() == ErrorKind::Disconnected && Instant::now() < deadline => {
+                Err(error)
+                    if error.kind() == ErrorKind::Disconnected && Instant::now() < deadline =>
+                {
                     tokio::time::sleep(jittered(PAUSE)).await;
                 }
                 declared => return declared,

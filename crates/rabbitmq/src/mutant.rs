@@ -5,6 +5,10 @@ use crate::config::RabbitMqConfig;
 /// A guarantee that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    not(feature = "mutants"),
+    expect(unreachable_pub, reason = "public with the feature `mutants` only")
+)]
 pub enum Mutant {
     /// Acknowledges a delivery as it is read.
     AckEarly,

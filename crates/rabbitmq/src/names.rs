@@ -155,7 +155,8 @@ mod tests {
         let names = Names::new("p.", "trunkline").unwrap();
         let topic = |end: char| Topic::new(format!("{}{end}", "t".repeat(199))).unwrap();
         let group = Group::new("g".repeat(200)).unwrap();
-        let (a, b) = (names.letters(&topic('a'), Some(&group)), names.letters(&topic('b'), Some(&group)));
+        let (a, b) =
+            (names.letters(&topic('a'), Some(&group)), names.letters(&topic('b'), Some(&group)));
         assert!(a.as_str().len() <= 255 && a != b);
     }
 

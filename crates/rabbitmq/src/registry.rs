@@ -62,11 +62,7 @@ impl GroupLine {
 
 impl Registry {
     pub(crate) fn new(topology: &Arc<Topology>) -> Self {
-        Self {
-            topology: Arc::clone(topology),
-            groups: BTreeMap::new(),
-            letters: BTreeSet::new(),
-        }
+        Self { topology: Arc::clone(topology), groups: BTreeMap::new(), letters: BTreeSet::new() }
     }
 
     fn declare(&mut self, name: Group, settings: GroupRecord, at: Timestamp) {
@@ -104,7 +100,9 @@ impl Fold for Letters {
         match serde_json::from_slice(record) {
             Ok(LetterLine::Kept { id, topic }) => self.kept.push((id, topic)),
             Ok(LetterLine::Settled { id }) => self.kept.retain(|(known, _)| *known != id),
-            Err(error) => tracing::warn!(%error, "a record of a log of dead letters cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "a record of a log of dead letters cannot be read");
+            }
         }
     }
 }

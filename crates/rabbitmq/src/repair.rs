@@ -14,7 +14,7 @@ use trunkline_core::{Group, Result, Topic};
 
 use crate::broker::Shared;
 use crate::codec::Message;
-use crate::lane::{Failed, Outcome};
+use crate::job::{Failed, Outcome};
 use crate::names::PROBE;
 use crate::publish::failure;
 use crate::topology::GroupRecord;
@@ -23,7 +23,10 @@ use crate::topology::GroupRecord;
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Checks the queues behind what was not confirmed, until the broker is gone.
-pub(crate) async fn repair(shared: Weak<Shared>, mut reports: mpsc::UnboundedReceiver<ShortString>) {
+pub(crate) async fn repair(
+    shared: Weak<Shared>,
+    mut reports: mpsc::UnboundedReceiver<ShortString>,
+) {
     while let Some(routing_key) = reports.recv().await {
         let Some(shared) = shared.upgrade() else { return };
         let groups = behind(&shared, routing_key.as_str());
@@ -43,9 +46,10 @@ pub(crate) fn behind(shared: &Shared, routing_key: &str) -> Vec<(Group, GroupRec
             Some(topic) => record.topics.iter().any(|pattern| pattern.matches(topic)),
             None => false,
         };
-        let groups = known.groups.iter().filter(|(group, record)| {
-            shared.topology.owns(group) && takes(record)
-        });
+        let groups = known
+            .groups
+            .iter()
+            .filter(|(group, record)| shared.topology.owns(group) && takes(record));
         groups.map(|(group, record)| (group.clone(), record.clone())).collect()
     })
 }

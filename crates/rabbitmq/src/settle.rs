@@ -117,13 +117,7 @@ impl Seat {
     }
 
     /// Writes the attempts where the next member finds them, and puts the event back.
-    async fn retry_now(
-        &self,
-        token: u64,
-        event: Event,
-        attempts: u32,
-        held: Held,
-    ) -> Result<()> {
+    async fn retry_now(&self, token: u64, event: Event, attempts: u32, held: Held) -> Result<()> {
         let key = event_key(&event, &held.copy);
         match self.group() {
             Some(group) => {
@@ -199,9 +193,8 @@ impl Seat {
 pub(crate) fn raw(event: &Event) -> Result<Message> {
     let data = event.data()?;
     let mut message = Message::record(data.bytes.unwrap_or_default());
-    let kind = data.content_type.and_then(|kind| {
-        lapin::types::ShortString::try_new(kind.as_str()).ok()
-    });
+    let kind =
+        data.content_type.and_then(|kind| lapin::types::ShortString::try_new(kind.as_str()).ok());
     if let Some(kind) = kind {
         message.properties = message.properties.with_content_type(kind);
     }

@@ -84,9 +84,8 @@ impl Tap {
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        let is_gone = |(live, channel): &(Live, Channel)| {
-            !live.is_up() || !channel.status().connected()
-        };
+        let is_gone =
+            |(live, channel): &(Live, Channel)| !live.is_up() || !channel.status().connected();
         self.dead.load(Ordering::Acquire) || self.ground.as_ref().is_some_and(is_gone)
     }
 

@@ -42,7 +42,11 @@ impl Young {
     }
 
     /// When what was published there is safe, if it is not yet.
-    pub(crate) fn until(&self, exchange: &ShortString, routing_key: &ShortString) -> Option<Instant> {
+    pub(crate) fn until(
+        &self,
+        exchange: &ShortString,
+        routing_key: &ShortString,
+    ) -> Option<Instant> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }

@@ -46,7 +46,9 @@ fn main() -> ExitCode {
         (
             "no_flush",
             Mutant::NoFlush,
-            &["faults/a_close_under_load_loses_and_doubles_nothing_that_was_accepted"],
+            &[
+                "faults/members_that_join_and_leave_cleanly_under_load_lose_double_and_overlap_nothing",
+            ],
         ),
     ];
     let mut suite = Suite::new().on(Kind::Redis);

@@ -30,8 +30,12 @@ impl Ran {
     /// The object on the last line of standard output.
     pub(crate) fn report(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(last)
-            .unwrap_or_else(|error| panic!("{error} in {last:?}; standard error: {}", self.stderr))
+        serde_json::from_str(last).unwrap_or_else(|error| {
+            panic!(
+                "{error} in {last:?}; status {:?}, none is a signal; standard error: {}",
+                self.status, self.stderr
+            )
+        })
     }
 
     /// Asserts the exit status, and shows what the program said where it is another.

@@ -40,7 +40,7 @@ pub(crate) fn config(conditions: &BrokerConditions) -> Result<KafkaConfig> {
         .with_replication(1)
         .with_session_timeout(SESSION, HEARTBEAT)
         .with_discovery_interval(Duration::from_millis(500))
-        .with_drain_timeout(Duration::from_secs(5));
+        .with_drain_timeout(Duration::from_secs(15));
     if let Some(timeout) = conditions.publish_timeout {
         config = config.with_publish_timeout(timeout);
     }

@@ -1,0 +1,96 @@
+//! A publish on its way.
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::codec::Message;
+
+/// Why a publish was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    Unroutable,
+    /// A queue refused it until the deadline.
+    Refused,
+    /// It was sent, and no confirm came.
+    NoConfirm,
+    /// It was never sent.
+    Disconnected,
+    Closed,
+}
+
+pub(crate) type Outcome = Result<(), Failed>;
+
+/// A publish that waits for its confirm.
+pub(crate) struct Job {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) body: Bytes,
+    pub(crate) properties: BasicProperties,
+    pub(crate) mandatory: bool,
+    pub(crate) deadline: Instant,
+    pub(crate) sent: Option<Instant>,
+    pub(crate) refused: bool,
+    /// It is confirmed, and safe from then on.
+    pub(crate) safe_at: Option<Instant>,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+impl Job {
+    pub(crate) fn new(
+        exchange: ShortString,
+        routing_key: ShortString,
+        message: Message,
+        deadline: Instant,
+    ) -> (Self, oneshot::Receiver<Outcome>) {
+        let (reply, outcome) = oneshot::channel();
+        let (body, properties) = message.into_parts();
+        let job = Self {
+            exchange,
+            routing_key,
+            body,
+            properties,
+            mandatory: true,
+            deadline,
+            sent: None,
+            refused: false,
+            safe_at: None,
+            reply,
+        };
+        (job, outcome)
+    }
+
+    /// That nobody takes it is no error.
+    pub(crate) fn optional(mut self) -> Self {
+        self.mandatory = false;
+        self
+    }
+
+    pub(crate) fn end(self, outcome: Outcome) {
+        if self.reply.send(outcome).is_err() {
+            tracing::trace!("the caller of a publish has not waited for its outcome");
+        }
+    }
+
+    pub(crate) fn expire(self) {
+        if self.safe_at.is_some() {
+            return self.end(Ok(()));
+        }
+        let failed = match (self.refused, self.sent) {
+            (true, _) => Failed::Refused,
+            (false, Some(_)) => Failed::NoConfirm,
+            (false, None) => Failed::Disconnected,
+        };
+        self.end(Err(failed));
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        let id = self.properties.message_id().as_ref().map(ShortString::to_string);
+        (id.unwrap_or_default(), self.routing_key.to_string())
+    }
+}
+
+/// What tells messages of one channel apart: message id and routing key.
+pub(crate) type Mark = (String, String);
