@@ -213,10 +213,9 @@ async fn they_read(backend: Backend, foreign: Arc<Foreign>) {
     let broker = backend.connect(&url).await.expect("the broker connects");
     let events = vectors(&topic);
     let (place, count) = (topic.clone(), events.len());
-    let reader =
-        tokio::task::spawn_blocking(move || foreign.reader(backend, &url, &place, count))
-            .await
-            .expect("the foreign program reads");
+    let reader = tokio::task::spawn_blocking(move || foreign.reader(backend, &url, &place, count))
+        .await
+        .expect("the foreign program reads");
     let published = broker.publish(&events, &PublishOptions::default()).await;
     published.into_result().expect("every event is accepted");
     let place = topic.clone();
@@ -255,16 +254,15 @@ fn main() -> ExitCode {
         };
         for mode in ["binary", "structured"] {
             let cell = Arc::clone(&foreign);
-            let name = format!("{kind}/interop/we_read_what_a_foreign_program_writes_in_{mode}_mode");
+            let name =
+                format!("{kind}/interop/we_read_what_a_foreign_program_writes_in_{mode}_mode");
             trials.push(Trial::test(name, move || {
                 within_limit(we_read(backend, installed(&cell), mode))
             }));
         }
         let cell = Arc::clone(&foreign);
         let name = format!("{kind}/interop/a_foreign_program_reads_what_we_write");
-        trials.push(Trial::test(name, move || {
-            within_limit(they_read(backend, installed(&cell)))
-        }));
+        trials.push(Trial::test(name, move || within_limit(they_read(backend, installed(&cell)))));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -15,6 +15,9 @@ pub(crate) enum Plan {
 /// Runs the steps of a plan, all of them, and fails if one failed.
 pub(crate) fn run(workspace: &Workspace, plan: Plan) -> Ending {
     let mut steps = Steps::default();
+    steps.run("tools", || {
+        trunkline_launcher::build_tools().map_err(|error| Failure::new(error.to_string()))
+    });
     steps.run("fmt", || fmt(workspace));
     steps.run("clippy", || clippy(workspace));
     steps.run("docs", || docs(workspace));

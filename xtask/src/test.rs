@@ -50,6 +50,7 @@ fn save(path: &Path, totals: &str) -> Result<(), Failure> {
 
 fn stream(workspace: &Workspace, breadth: Breadth) -> std::io::Result<(Vec<Suite>, Vec<String>)> {
     let (reader, writer) = std::io::pipe()?;
+    trunkline_launcher::build_tools().map_err(std::io::Error::other)?;
     let mut command = workspace.cargo("test --workspace --all-features --no-fail-fast");
     // One pipe for both: cargo names the suite on standard error, the suite reports on standard output.
     command.stdout(writer.try_clone()?).stderr(writer);

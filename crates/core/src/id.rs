@@ -52,18 +52,20 @@ impl From<Uuid> for EventId {
 
 impl From<SmolStr> for EventId {
     fn from(text: SmolStr) -> Self {
-        let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        match Uuid::try_parse(&text) {
-            Ok(uuid) if canonical => Self(Repr::Uuid(uuid)),
-            _ => Self(Repr::Text(text)),
-        }
+        Self(canonical(&text).map_or(Repr::Text(text), Repr::Uuid))
     }
 }
 
 impl From<&str> for EventId {
     fn from(text: &str) -> Self {
-        Self::from(SmolStr::new(text))
+        Self(canonical(text).map_or_else(|| Repr::Text(SmolStr::new(text)), Repr::Uuid))
     }
+}
+
+/// The UUID that prints as just this text.
+fn canonical(text: &str) -> Option<Uuid> {
+    let is_canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_canonical { Uuid::try_parse(text).ok() } else { None }
 }
 
 impl From<String> for EventId {

@@ -158,10 +158,10 @@ impl Draft {
 
 /// Reads a record; without a header that says otherwise it is of `topic`.
 pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
+    // Asked for once: each is a call of the client.
+    let headers: Vec<_> = message.headers().into_iter().flat_map(|headers| headers.iter()).collect();
     let mut own = Own::default();
-    if let Some(headers) = message.headers() {
-        own.read(headers.iter().map(|header| (header.key, header.value)));
-    }
+    own.read(headers.iter().map(|header| (header.key, header.value)));
     let topic = own.topic.clone().unwrap_or_else(|| topic.clone());
     let payload = message.payload().map(Bytes::copy_from_slice);
     let read = match own.structured {
@@ -171,7 +171,7 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
                 Ok(())
             })
         }),
-        false => from_binary(message, &topic, &own, payload.clone()),
+        false => from_binary(&headers, &topic, &own, payload.clone()),
     };
     let read = read.map(|event| keyed(event, message.key()));
     let (event, defect) = match read {
@@ -233,14 +233,13 @@ fn is_foreign(name: &str) -> bool {
 }
 
 fn from_binary(
-    message: &BorrowedMessage<'_>,
+    headers: &[Header<'_, &[u8]>],
     topic: &Topic,
     own: &Own,
     bytes: Option<Bytes>,
 ) -> Result<Event> {
     let data = Data { bytes, content_type: own.content_type.clone() };
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let pairs = headers.map(|header| (header.key, header.value.map(Into::into)));
+    let pairs = headers.iter().map(|header| (header.key, header.value.map(Into::into)));
     from_headers(Headers::Underscore, pairs, topic, data)
 }
 

@@ -17,6 +17,9 @@ const STUCK: Duration = Duration::from_millis(200);
 /// How often it is looked whether too much waits to be due.
 const HOLD_CHECK: Duration = Duration::from_millis(100);
 
+/// How often is committed at most, however fast deliveries are settled.
+const BETWEEN: Duration = Duration::from_millis(5);
+
 impl Poller {
     /// Commits and makes ready what is due; gives how long a poll may wait.
     pub(crate) fn tend(&mut self, consumer: &Native) -> Duration {
@@ -27,6 +30,7 @@ impl Poller {
         let waker = if due || looked { desk.wake() } else { None };
         let next_due = desk.queue.next_due();
         let is_holding = desk.queue.has_held();
+        let has_much = desk.has_much_uncommitted() && now >= self.last_commit + BETWEEN;
         let is_wanted = desk.commits_wanted > desk.commits_made;
         drop(desk);
         if waker.is_some() {
@@ -39,8 +43,8 @@ impl Poller {
         if is_wanted && !self.clients.link.is_lost() {
             self.commit_wanted(consumer);
         }
-        if now >= self.next_commit {
-            self.next_commit = now + self.clients.config.commit_interval;
+        if has_much || now >= self.last_commit + self.clients.config.commit_interval {
+            self.last_commit = now;
             self.commit(consumer);
         }
         let due = next_due.map(|due| due.saturating_duration_since(now));

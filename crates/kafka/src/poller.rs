@@ -67,7 +67,7 @@ pub(crate) struct Poller {
     pub(crate) seat: Arc<Seat>,
     pub(crate) clients: Clients,
     pub(crate) way: Way,
-    pub(crate) next_commit: Instant,
+    pub(crate) last_commit: Instant,
     pub(crate) next_hold_check: Instant,
     /// Since when there has been no room.
     pub(crate) full_since: Option<Instant>,
@@ -88,7 +88,7 @@ impl Poller {
             seat,
             clients,
             way,
-            next_commit: now,
+            last_commit: now,
             next_hold_check: now,
             full_since: None,
             is_paused: false,

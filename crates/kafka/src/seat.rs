@@ -45,6 +45,9 @@ pub(crate) struct Seat {
     desk: Mutex<Desk>,
     /// Told when a delivery is settled or there is an order.
     changed: Condvar,
+    /// The polling thread waits to be told; set under the desk's lock. To tell nobody would be a call
+    /// of the kernel for each event.
+    is_waiting: AtomicBool,
     orders: Mutex<Orders>,
     sources: Mutex<HashMap<String, Arc<Source>>>,
     /// The topics that are consumed, by physical name.
@@ -80,6 +83,7 @@ impl Seat {
             patterns: Mutex::new(options.topics.clone()),
             desk: Mutex::new(desk),
             changed: Condvar::new(),
+            is_waiting: AtomicBool::new(false),
             orders: Mutex::default(),
             sources: Mutex::default(),
             topics: Mutex::default(),
@@ -133,8 +137,14 @@ impl Seat {
 
     /// Waits until something is settled or ordered, at most so long.
     pub(crate) fn wait(&self, limit: Duration) {
-        let desk = self.desk();
-        drop(self.changed.wait_timeout(desk, limit).unwrap_or_else(PoisonError::into_inner));
+        drop(self.wait_on(self.desk(), limit));
+    }
+
+    fn wait_on<'a>(&self, desk: MutexGuard<'a, Desk>, limit: Duration) -> MutexGuard<'a, Desk> {
+        self.is_waiting.store(true, Ordering::Release);
+        let waited = self.changed.wait_timeout(desk, limit);
+        self.is_waiting.store(false, Ordering::Release);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits until nothing of these partitions is out; says whether that came about in time.
@@ -148,14 +158,16 @@ impl Seat {
             if left.is_zero() {
                 return false;
             }
-            let waited = self.changed.wait_timeout(desk, left);
-            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            desk = self.wait_on(desk, left);
         }
     }
 
-    /// Wakes the subscriber, and the polling thread if it waits.
+    /// Wakes the subscriber, and the polling thread if it waits. What they are told of was changed under
+    /// the desk's lock.
     pub(crate) fn tell(&self, waker: Option<Waker>) {
-        self.changed.notify_all();
+        if self.is_waiting.load(Ordering::Acquire) {
+            self.changed.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -340,7 +352,8 @@ impl Seat {
     pub(crate) fn complete(&self, token: u64) -> Result<()> {
         let mut desk = self.desk();
         let outcome = desk.complete(token);
-        let waker = desk.wake();
+        // With nothing to hand out there is nothing to wake for.
+        let waker = if desk.queue.len() > 0 { desk.wake() } else { None };
         drop(desk);
         self.tell(waker);
         outcome

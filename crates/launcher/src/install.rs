@@ -9,6 +9,24 @@ use crate::folder;
 /// Debian's packages start the servers that they install unless this program says no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
+/// Installs what the C parts of the workspace build with, where it is missing: OpenSSL's headers, which
+/// librdkafka's TLS links, and the programs that find and build it.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the text is the command to type.
+pub fn build_tools() -> Result<()> {
+    for (name, package) in [("make", "make"), ("cc", "gcc"), ("pkg-config", "pkg-config")] {
+        program(name, package)?;
+    }
+    let openssl = || {
+        let mut probe = Command::new("pkg-config");
+        let found =
+            probe.args(["--exists", "openssl"]).status().is_ok_and(|status| status.success());
+        found.then(PathBuf::new)
+    };
+    found_or_installed("OpenSSL for pkg-config", "libssl-dev", openssl).map(drop)
+}
+
 /// Where a program is, given its name or its full path; its package is installed first if need be.
 pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
     found_or_installed(name, package, || {

@@ -13,6 +13,7 @@ mod groups;
 mod inbox;
 mod job;
 mod lane;
+mod leave;
 mod letters;
 mod link;
 mod log;

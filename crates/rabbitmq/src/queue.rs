@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use lapin::message::Delivery as Message;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use trunkline_core::{ErrorKind, Result};
 
 use crate::balance::Slot;
@@ -28,11 +28,10 @@ use crate::mutant::Mutant;
 use crate::names::PROBE;
 use crate::registry::event_key;
 use crate::tap::{LINGER, Tap};
-use crate::topology::PASSIVE;
 
 /// How long the server may take to answer before the channel is left to itself.
-const ANSWER: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// How much is received before acknowledgements have their turn.
 const BURST: usize = 256;
 
@@ -47,19 +46,19 @@ enum End {
     Vanished,
 }
 
-struct Open {
-    channel: Channel,
-    consumer: Consumer,
-    tap: Arc<Tap>,
+pub(crate) struct Open {
+    pub(crate) channel: Channel,
+    pub(crate) consumer: Consumer,
+    pub(crate) tap: Arc<Tap>,
     /// Whether attempts that others have written are known.
     synced: bool,
 }
 
 pub(crate) struct Runner {
-    seat: Arc<Seat>,
-    slot: Arc<Slot>,
-    prefetch: u16,
-    ending: watch::Receiver<Option<Leave>>,
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) prefetch: u16,
+    pub(crate) ending: watch::Receiver<Option<Leave>>,
 }
 
 impl Runner {
@@ -176,19 +175,20 @@ impl Runner {
                     // We never cancel: the queue is gone, or its leader.
                     None if open.channel.status().connected() => {
                         self.lose(&open);
+                        self.seat.shared.leave(open.channel).await;
                         return End::Vanished;
                     }
                     Some(Err(_)) | None => return self.lose(&open),
                 },
             }
             let (is_some, is_worth) = open.tap.due();
-            let is_urgent = open.tap.is_urgent();
+            let landing = open.tap.take_landing();
             let now = Instant::now();
             let is_late = flush_at.is_some_and(|at| at <= now);
-            if is_some && !is_worth && !is_late && !is_urgent {
+            if is_some && !is_worth && !is_late && landing.is_empty() {
                 flush_at.get_or_insert(now + LINGER);
-            } else if is_some {
-                if open.tap.flush(&open.channel, is_urgent).await.is_err() {
+            } else if is_some || !landing.is_empty() {
+                if self.send_acks(&open.tap, &open.channel, landing).await.is_err() {
                     return self.lose(&open);
                 }
                 flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
@@ -294,101 +294,6 @@ impl Runner {
             open.synced = !record.shared;
         }
         Some(log.read(|attempts| attempts.of(event)))
-    }
-
-    /// Starts nothing more, waits for what is out, and closes the channel when its acknowledgements
-    /// have landed. True when they have.
-    async fn drain(&self, open: Open, deadline: Option<Instant>) -> bool {
-        let Open { channel, consumer, tap, .. } = open;
-        tap.shut();
-        self.seat.with_inbox(|inbox| inbox.forget(&tap));
-        let config = &self.seat.shared.config;
-        if Mutant::HandOverByCancel.is_on(config) {
-            let cancelling = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-            drop(timeout(ANSWER, cancelling).await);
-        }
-        let is_idle = self.wait_for_idle(&tap, &channel, deadline).await;
-        let landing = self.land(&tap, &channel);
-        let has_landed = matches!(timeout(ANSWER, landing).await, Ok(Ok(())));
-        // Of a channel that was gone before, nothing that was promised is missing.
-        let had_nothing = !channel.status().connected() && !tap.due().0;
-        tap.die();
-        self.seat.with_inbox(|inbox| inbox.forget(&tap));
-        let closed = timeout(ANSWER, channel.close(200, "handed over".into())).await;
-        // Only now: a consumer that is dropped on an open channel is cancelled.
-        drop(consumer);
-        had_nothing || is_idle && has_landed && matches!(closed, Ok(Ok(())))
-    }
-
-    /// Sends the last acknowledgements and waits until the queue has them.
-    ///
-    /// The server's quorum client has at most 32 commands on their way, keeps the rest until some are
-    /// done, and drops what it keeps when the channel closes. An answer of the queue on this channel
-    /// says that what was on its way has arrived. Where more may be kept, a message that is confirmed
-    /// says that it has been done, and the next answer that what was kept has been sent since.
-    async fn land(&self, tap: &Tap, channel: &Channel) -> Result<()> {
-        const CERTAIN: usize = 16;
-        let wrong = |cause| driver("close", cause);
-        let shared = &self.seat.shared;
-        if Mutant::NoFlushOnClose.is_on(&shared.config) {
-            return Ok(());
-        }
-        tap.flush(channel, true).await.map_err(wrong)?;
-        if Mutant::NoBarrier.is_on(&shared.config) {
-            return Ok(());
-        }
-        let name = &self.slot.queue.name;
-        let ask = || channel.queue_declare(name.clone(), PASSIVE, FieldTable::default());
-        ask().await.map_err(wrong)?;
-        let is_ours = self.seat.group().is_some_and(|group| shared.topology.owns(group));
-        if tap.sent() > CERTAIN && is_ours {
-            shared.probe(name.clone(), ANSWER).await?;
-            ask().await.map_err(wrong)?;
-        }
-        Ok(())
-    }
-
-    /// False when the deadline passed first, or the channel ended.
-    async fn wait_for_idle(&self, tap: &Tap, channel: &Channel, deadline: Option<Instant>) -> bool {
-        let idle = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = tap.idle() => return true,
-                    () = tap.wake.notified() => {
-                        if tap.flush(channel, tap.is_urgent()).await.is_err() {
-                            return false;
-                        }
-                    }
-                    () = tokio::time::sleep(PAUSE) => {
-                        if !channel.status().connected() {
-                            return false;
-                        }
-                    }
-                }
-            }
-        };
-        match deadline {
-            Some(deadline) => timeout_at(deadline, idle).await.unwrap_or(false),
-            None => idle.await,
-        }
-    }
-
-    /// Deletes the queue of a broadcast subscriber that leaves; true when there is nothing to delete
-    /// or it is gone.
-    async fn forget_queue(&self) -> bool {
-        let Role::Listener(_) = &self.seat.role else { return true };
-        let shared = &self.seat.shared;
-        let deleting = async {
-            // Without a connection it expires by itself.
-            let live = shared.consume_link.now()?;
-            let channel = live.channel("leave").await.ok()?;
-            let name = self.slot.queue.name.clone();
-            channel.queue_delete(name, Default::default()).await.ok()?;
-            shared.leave(channel).await;
-            Some(())
-        };
-        timeout(ANSWER, deleting).await.is_ok()
     }
 }
 

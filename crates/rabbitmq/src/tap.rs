@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use lapin::Channel;
 use lapin::options::BasicAckOptions;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::link::Live;
 use crate::lock;
@@ -30,9 +30,8 @@ pub(crate) struct Tap {
     pub(crate) wake: Notify,
     /// Nothing is out any more.
     idle: Notify,
-    /// Somebody waits for acknowledgements to be sent.
-    urgent: AtomicBool,
-    flushed: Notify,
+    /// Who waits for an acknowledgement to land.
+    landing: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,7 +79,8 @@ impl Tap {
         self.shut();
         self.dead.store(true, Ordering::Release);
         self.idle.notify_waiters();
-        self.flushed.notify_waiters();
+        // They learn that it did not land.
+        drop(self.take_landing());
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -127,27 +127,24 @@ impl Tap {
         true
     }
 
-    /// Notes an acknowledgement and waits until it is on its way; false when it cannot land.
+    /// Notes an acknowledgement and waits until the server has it; false when it cannot land.
     pub(crate) async fn ack_now(&self, tag: u64) -> bool {
         if !self.ack(tag) {
             return false;
         }
-        loop {
-            let flushed = self.flushed.notified();
-            self.urgent.store(true, Ordering::Release);
-            self.wake.notify_one();
-            if lock(&self.book).is_sent(tag) {
-                return true;
-            }
-            if self.is_dead() {
-                return false;
-            }
-            flushed.await;
+        // After the acknowledgement, so that who takes this sends that before or with it.
+        let (landed, has_landed) = oneshot::channel();
+        lock(&self.landing).push(landed);
+        if self.dead.load(Ordering::Acquire) {
+            return false;
         }
+        self.wake.notify_one();
+        has_landed.await.is_ok()
     }
 
-    pub(crate) fn is_urgent(&self) -> bool {
-        self.urgent.load(Ordering::Acquire)
+    /// Who waits for what was settled by now to land.
+    pub(crate) fn take_landing(&self) -> Vec<oneshot::Sender<()>> {
+        std::mem::take(&mut *lock(&self.landing))
     }
 
     /// Whether acknowledgements wait, and whether they are worth sending at once.
@@ -165,7 +162,6 @@ impl Tap {
     /// Sends what is settled: one for all without a gap below, and one each for those above that have
     /// waited before, or for all of them.
     pub(crate) async fn flush(&self, channel: &Channel, all: bool) -> lapin::Result<()> {
-        self.urgent.store(false, Ordering::Release);
         let (many, single) = lock(&self.book).collect(all);
         self.sent.fetch_add(usize::from(many.is_some()) + single.len(), Ordering::Relaxed);
         if let Some(tag) = many {
@@ -175,16 +171,11 @@ impl Tap {
         for sent in join_all(single.into_iter().map(one)).await {
             sent?;
         }
-        self.flushed.notify_waiters();
         Ok(())
     }
 }
 
 impl Book {
-    fn is_sent(&self, tag: u64) -> bool {
-        tag <= self.floor || self.acks.get(&tag) == Some(&Ack::Sent)
-    }
-
     fn collect(&mut self, all: bool) -> (Option<u64>, Vec<u64>) {
         let mut many = None;
         while let Some(ack) = self.acks.remove(&(self.floor + 1)) {

@@ -39,7 +39,7 @@ async fn echo(client: &mut TcpStream, word: &[u8]) -> Duration {
     let start = Instant::now();
     client.write_all(word).await.unwrap();
     let mut back = vec![0; word.len()];
-    timeout(LONG, client.read_exact(&mut back)).await.expect("an echo").unwrap();
+    timeout(LONG, client.read_exact(&mut back)).await.unwrap().unwrap();
     assert_eq!(back, word);
     start.elapsed()
 }
@@ -53,7 +53,7 @@ async fn nothing_comes(client: &mut TcpStream) {
 /// Reads to the end and answers how many bytes came before the connection was reset.
 async fn read_to_reset(client: &mut TcpStream) -> usize {
     let mut all = Vec::new();
-    let ended = timeout(LONG, client.read_to_end(&mut all)).await.expect("an end");
+    let ended = timeout(LONG, client.read_to_end(&mut all)).await.unwrap();
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
     all.len()
 }

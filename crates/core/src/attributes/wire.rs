@@ -53,7 +53,7 @@ impl Attributes {
             "dataversion" => self.version = Some(version(&value)?),
             "priority" => self.priority = text(name, value)?.parse()?,
             "kind" => self.kind = Some(text(name, value)?.parse()?),
-            "traceparent" => self.set_traceparent(text(name, value)?)?,
+            "traceparent" => self.set_traceparent(&text(name, value)?)?,
             "subject" => self.set_subject(Some(text(name, value)?))?,
             "dataschema" => self.set_schema(Some(text(name, value)?))?,
             "tracestate" => self.set_tracestate(Some(text(name, value)?))?,
@@ -70,7 +70,7 @@ impl Attributes {
     }
 
     /// A `traceparent` that is not W3C's is a foreign attribute: kept, not understood.
-    fn set_traceparent(&mut self, text: SmolStr) -> Result<()> {
+    fn set_traceparent(&mut self, text: &str) -> Result<()> {
         match text.parse() {
             Ok(trace) => {
                 self.trace = Some(trace);
@@ -78,7 +78,7 @@ impl Attributes {
             }
             Err(_) => {
                 self.trace = None;
-                self.set_free("traceparent", AttributeValue::Text(text))?;
+                self.set_free("traceparent", AttributeValue::from(text))?;
             }
         }
         Ok(())
@@ -172,10 +172,13 @@ fn timestamp(name: &str, value: &AttributeValue) -> Result<jiff::Timestamp> {
     if let AttributeValue::Timestamp(time) = value {
         return Ok(*time);
     }
-    let text = value.to_text();
+    parse_time(name, &value.to_text())
+}
+
+fn parse_time(name: &str, text: &str) -> Result<jiff::Timestamp> {
     text.parse().map_err(|cause: jiff::Error| {
         let message = format!("the attribute `{name}` is no RFC 3339 time");
-        Error::new(ErrorKind::Invalid, "event", message).with("found", &text).because(cause)
+        Error::new(ErrorKind::Invalid, "event", message).with("found", text).because(cause)
     })
 }
 
@@ -225,6 +228,23 @@ impl AttributeReader {
                 self.specversion = true;
             }
             name => self.attributes.set(name, value)?,
+        }
+        Ok(())
+    }
+
+    /// As [`AttributeReader::read`], without a copy of text that is not kept as text.
+    pub(crate) fn read_text(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "id" => {
+                check_text(name, value)?;
+                self.attributes.id = EventId::from(value);
+            }
+            "time" => self.attributes.time = Some(parse_time(name, value)?),
+            "traceparent" => {
+                check_text(name, value)?;
+                self.attributes.set_traceparent(value)?;
+            }
+            name => return self.read(name, AttributeValue::from(value)),
         }
         Ok(())
     }

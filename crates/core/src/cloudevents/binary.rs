@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use smol_str::SmolStr;
-
 use crate::attributes::{AttributeReader, AttributeValue};
 use crate::codec::Data;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,7 +64,7 @@ impl<'a> From<&'a [u8]> for HeaderValue<'a> {
 /// `traceparent`, without a prefix, is the hop's, and the transport's to write.
 #[must_use]
 pub fn to_headers(event: &Event, style: Headers) -> Vec<(String, String)> {
-    let header = |name: &str| format!("{}{name}", style.prefix());
+    let header = |name: &str| [style.prefix(), name].concat();
     let mut headers = vec![(header("specversion"), "1.0".to_owned())];
     event.attributes().visit(|name, value| {
         let text = value.to_text();
@@ -98,24 +96,25 @@ pub fn from_headers<'a>(
         if name == "datacontenttype" || name == "topic" {
             continue;
         }
-        let value = match value {
-            HeaderValue::Bytes(bytes) => AttributeValue::Text(header_text(style, &name, bytes)?),
-            HeaderValue::Typed(value) => value,
-        };
-        reader.read(&name, value)?;
+        match value {
+            HeaderValue::Bytes(bytes) => {
+                reader.read_text(&name, &header_text(style, &name, bytes)?)?;
+            }
+            HeaderValue::Typed(value) => reader.read(&name, value)?,
+        }
     }
     Ok(Event::from_parts(reader.finish(Some(topic))?, data))
 }
 
-fn header_text(style: Headers, name: &str, value: &[u8]) -> Result<SmolStr> {
+fn header_text<'a>(style: Headers, name: &str, value: &'a [u8]) -> Result<Cow<'a, str>> {
     let invalid = || {
         let message = format!("the header of `{name}` is not UTF-8 text");
         Error::new(ErrorKind::Invalid, "event", message)
     };
     let text = std::str::from_utf8(value).map_err(|cause| invalid().because(cause))?;
     match style {
-        Headers::Http => http_decode(text).map(SmolStr::from).ok_or_else(invalid),
-        _ => Ok(SmolStr::new(text)),
+        Headers::Http => http_decode(text).map(Cow::Owned).ok_or_else(invalid),
+        _ => Ok(Cow::Borrowed(text)),
     }
 }
 

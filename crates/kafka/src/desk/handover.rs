@@ -70,6 +70,7 @@ impl Desk {
 
     /// What has changed since the last time.
     pub(crate) fn changes(&mut self) -> Vec<Commit> {
+        self.uncommitted = 0;
         let dirty = self.parts.iter_mut().filter(|(_, part)| part.is_dirty);
         let ids: Vec<u32> = dirty
             .map(|(id, part)| {

@@ -2,7 +2,6 @@
 
 mod handover;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -16,6 +15,9 @@ use crate::note::Note;
 use crate::part::{Back, HoldBack, Out, Part, Source, Standing};
 use crate::queue::{Entry, Queue};
 use crate::track::{Arrival, Track};
+
+/// Keyed by numbers of this process's own choice, and looked at several times for each event.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What taking deliveries gave.
 pub(crate) enum Turn {
@@ -50,6 +52,8 @@ pub(crate) struct Desk {
     /// How many settlements wait for a commit, and how many of them have one.
     pub(crate) commits_wanted: u64,
     pub(crate) commits_made: u64,
+    /// How many deliveries were settled since the last commit.
+    pub(crate) uncommitted: usize,
 }
 
 impl Desk {
@@ -60,10 +64,10 @@ impl Desk {
         mutations: Mutations,
     ) -> Self {
         Self {
-            parts: HashMap::new(),
-            by_place: HashMap::new(),
+            parts: HashMap::default(),
+            by_place: HashMap::default(),
             queue: Queue::default(),
-            out: HashMap::new(),
+            out: HashMap::default(),
             seq: 0,
             next_part: 0,
             prefetch,
@@ -75,10 +79,11 @@ impl Desk {
             has_ended: false,
             mutations,
             late: Vec::new(),
-            gone: HashMap::new(),
-            lost: HashMap::new(),
+            gone: HashMap::default(),
+            lost: HashMap::default(),
             commits_wanted: 0,
             commits_made: 0,
+            uncommitted: 0,
         }
     }
 
@@ -209,6 +214,11 @@ impl Desk {
         self.ahead_until
     }
 
+    /// Whether as many deliveries are settled and not committed as may be out at a time.
+    pub(crate) fn has_much_uncommitted(&self) -> bool {
+        self.uncommitted >= self.prefetch
+    }
+
     /// Wakes who waits for deliveries.
     pub(crate) fn wake(&mut self) -> Option<Waker> {
         self.waker.take()
@@ -241,6 +251,7 @@ impl Desk {
         part.out -= 1;
         part.track.complete(out.offset);
         part.is_dirty = true;
+        self.uncommitted += 1;
         Ok(())
     }
 
