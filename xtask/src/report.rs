@@ -8,7 +8,8 @@ use crate::output::{Counts, Outcome, Suite, backend};
 use crate::workspace::Failure;
 
 /// The backends that must have run cases of their conformance suite; a new backend is added here.
-pub(crate) const EXPECTED_BACKENDS: &[&str] = &["memory", "hybrid", "sqlite", "redis", "kafka", "rabbitmq"];
+pub(crate) const EXPECTED_BACKENDS: &[&str] =
+    &["memory", "hybrid", "sqlite", "redis", "kafka", "rabbitmq"];
 
 /// A finished test run.
 #[derive(Debug)]

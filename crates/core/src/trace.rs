@@ -53,7 +53,12 @@ fn span_of(uuid: &[u8; 16]) -> [u8; 8] {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id(), self.span_id(), self.flags)
+        // By hand: every event that leaves the process prints one, and numbers of 128 bits print slowly.
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        print_hex(&self.trace_id, &mut text[3..35]);
+        print_hex(&self.span_id, &mut text[36..52]);
+        print_hex(&[self.flags], &mut text[53..]);
+        f.write_str(std::str::from_utf8(&text).map_err(|_not_ascii| fmt::Error)?)
     }
 }
 
@@ -79,16 +84,37 @@ fn parse(text: &str) -> Option<TraceParent> {
     let (version, trace, span, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let lengths = (version.len(), trace.len(), span.len(), flags.len());
-    let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let known_end = version != "00" || parts.next().is_none();
-    let shape = lengths == (2, 32, 16, 2) && [version, trace, span, flags].into_iter().all(hex);
-    if !shape || version == "ff" || !known_end {
+    if lengths != (2, 32, 16, 2) || version == "ff" || !known_end {
         return None;
     }
-    let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-    let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
-    let flags = u8::from_str_radix(flags, 16).ok()?;
-    Some(TraceParent { trace_id: trace_id.to_be_bytes(), span_id: span_id.to_be_bytes(), flags })
+    let [_version]: [u8; 1] = read_hex(version)?;
+    let trace_id = read_hex(trace).filter(|id| *id != [0; 16])?;
+    let span_id = read_hex(span).filter(|id| *id != [0; 8])?;
+    let [flags] = read_hex(flags)?;
+    Some(TraceParent { trace_id, span_id, flags })
+}
+
+fn print_hex(bytes: &[u8], out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
+    }
+}
+
+/// Bytes of lower-case hexadecimal digits, two for each.
+fn read_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]

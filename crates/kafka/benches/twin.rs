@@ -234,7 +234,7 @@ impl Contender for Twin {
 }
 
 fn main() -> ExitCode {
-    let subject = Subject { kind: Kind::Kafka, messages: 200_000, partitions: 8 };
+    let subject = Subject { kind: Kind::Kafka, messages: 400_000, partitions: 8 };
     let broker = async |url: String, partitions| {
         Ok(KafkaBroker::connect(KafkaConfig::new(&url)?.with_partitions(partitions)).await?)
     };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use smol_str::{SmolStr, format_smolstr};
-use trunkline_core::cloudevents::{Headers, from_headers, from_json, to_headers};
+use trunkline_core::cloudevents::{Headers, from_headers, from_json, visit_headers};
 use trunkline_core::{Data, Error, Event, EventId, Result, Topic, WireOverrides};
 
 /// The media type of the data.
@@ -68,12 +68,15 @@ impl Draft {
             Some(raw) => Some(raw),
             None => event.attributes().key().map(|key| Bytes::copy_from_slice(key.as_bytes())),
         };
-        let headers = OwnedHeaders::new_with_capacity(16);
-        let mut draft =
-            Self { key, headers, payload: data.bytes, partition: None, header_bytes: 0 };
-        for (name, value) in to_headers(event, Headers::Underscore) {
-            draft = draft.with(&name, Some(value.as_bytes()));
-        }
+        // Taken out and put back: to insert consumes them.
+        let mut headers = Some(OwnedHeaders::new_with_capacity(16));
+        let mut header_bytes = 0;
+        visit_headers(event, Headers::Underscore, |key, value| {
+            header_bytes += header_len(key, value.len());
+            headers = headers.take().map(|all| all.insert(Header { key, value: Some(value) }));
+        });
+        let headers = headers.unwrap_or_else(OwnedHeaders::new);
+        let mut draft = Self { key, headers, payload: data.bytes, partition: None, header_bytes };
         if let Some(content_type) = &data.content_type {
             draft = draft.with(CONTENT_TYPE, Some(content_type.as_bytes()));
         }
@@ -125,7 +128,7 @@ impl Draft {
     }
 
     pub(crate) fn with(mut self, name: &str, value: Option<&[u8]>) -> Self {
-        self.header_bytes += name.len() + value.map_or(0, <[u8]>::len) + 8;
+        self.header_bytes += header_len(name, value.map_or(0, <[u8]>::len));
         self.headers = self.headers.insert(Header { key: name, value });
         self
     }
@@ -156,10 +159,16 @@ impl Draft {
     }
 }
 
+/// The bytes of a header with its lengths.
+fn header_len(name: &str, value: usize) -> usize {
+    name.len() + value + 8
+}
+
 /// Reads a record; without a header that says otherwise it is of `topic`.
 pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
     // Asked for once: each is a call of the client.
-    let headers: Vec<_> = message.headers().into_iter().flat_map(|headers| headers.iter()).collect();
+    let headers: Vec<_> =
+        message.headers().into_iter().flat_map(|headers| headers.iter()).collect();
     let mut own = Own::default();
     own.read(headers.iter().map(|header| (header.key, header.value)));
     let topic = own.topic.clone().unwrap_or_else(|| topic.clone());

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         (
             "no_fence",
             Mutant::NoFence,
-            &["faults/a_member_that_stood_still_takes_nothing_and_its_late_acks_change_nothing"],
+            &["faults/after_a_cut_an_event_runs_at_most_once_more_and_the_late_ack_is_refused"],
         ),
         (
             "no_flush_on_close",

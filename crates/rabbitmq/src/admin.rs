@@ -20,7 +20,7 @@ use crate::topology::{GroupRecord, PASSIVE};
 impl Shared {
     /// What a queue says of itself: messages that no consumer has, and consumers.
     async fn ask(&self, queue: ShortString) -> Result<Option<(u64, usize)>> {
-        let channel = self.consume_channel("ask a queue").await?;
+        let channel = self.control_channel("ask a queue").await?;
         let asked = channel.queue_declare(queue, PASSIVE, FieldTable::default()).await;
         self.leave(channel).await;
         match asked.map_err(|cause| driver("ask a queue", cause)) {
@@ -32,7 +32,7 @@ impl Shared {
 
     /// Several queues, on one channel as long as all of them are there.
     pub(crate) async fn ask_all(&self, queues: Vec<ShortString>) -> Result<Vec<(u64, usize)>> {
-        let channel = self.consume_channel("ask queues").await?;
+        let channel = self.control_channel("ask queues").await?;
         let mut told = Vec::with_capacity(queues.len());
         for queue in &queues {
             let asking = channel.queue_declare(queue.clone(), PASSIVE, FieldTable::default());
@@ -119,7 +119,7 @@ impl BrokerAdmin for RabbitMqBroker {
         let Some(record) = shared.registry.read(|known| known.groups.get(group).cloned()) else {
             return Ok(false);
         };
-        let channel = shared.consume_channel(OPERATION).await?;
+        let channel = shared.control_channel(OPERATION).await?;
         let deleted = shared.topology.delete_group(&channel, group, &record).await;
         shared.leave(channel).await;
         if !deleted? {

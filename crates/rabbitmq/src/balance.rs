@@ -10,7 +10,7 @@ use std::time::Duration;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use trunkline_core::Result;
 
@@ -107,7 +107,9 @@ impl Presence {
             return Ok(());
         }
         self.open = None;
-        let channel = self.seat.shared.consume_channel("join").await?;
+        let shared = &self.seat.shared;
+        let within = Instant::now() + shared.config.connect_timeout;
+        let channel = shared.consume_link.live(within, "join").await?.channel("join").await?;
         let consuming = channel.basic_consume(
             queue.clone(),
             ShortString::default(),
@@ -148,9 +150,11 @@ pub(crate) async fn balance(
     seat: Arc<Seat>,
     slots: Vec<Arc<Slot>>,
     mut ending: watch::Receiver<Option<Leave>>,
+    counted: oneshot::Sender<()>,
 ) -> bool {
     let mut presence = Presence { seat: Arc::clone(&seat), open: None };
     let Some(queue) = presence.queue() else { return true };
+    let mut counted = Some(counted);
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let is_shared = matches!(&seat.role, Role::Member(_, record) if record.shared);
@@ -164,6 +168,8 @@ pub(crate) async fn balance(
             tracing::debug!(%error, "the member is not counted");
             continue;
         }
+        // Whoever subscribes waits for this.
+        drop(counted.take());
         let owned = slots.iter().filter(|slot| slot.owned().is_some()).count();
         // One queue is nobody's surplus, and what is shared freely has no owner.
         if owned < 2 || is_shared {

@@ -14,7 +14,7 @@ use lapin::types::{FieldTable, ShortString};
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use trunkline_core::{
     Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, Group, Health,
     HealthStatus, PublishOptions, Publishing, Result, SubscribeOptions, Subscription,
@@ -51,8 +51,15 @@ pub(crate) struct Shared {
     /// acknowledgements on them included.
     publish_link: Arc<Link>,
     pub(crate) consume_link: Arc<Link>,
+    /// Declarations, questions and logs: the server answers some of them by ending the connection, such
+    /// as a publish to a stream that another process is just making.
+    pub(crate) control_link: Arc<Link>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) publisher: Publisher,
+    /// Publishes to logs, on the connection of its own.
+    pub(crate) records: Publisher,
+    /// A receiver for each publish that has begun.
+    publishing: watch::Sender<()>,
     ladder: Ladder,
     pub(crate) registry: Arc<Log<Registry>>,
     pub(crate) groups: Groups,
@@ -82,8 +89,11 @@ impl RabbitMqBroker {
         let topology = Arc::new(Topology::new(&config)?);
         let publish_link = Arc::new(Link::open(&config, "publish").await?);
         let consume_link = Arc::new(Link::open(&config, "consume").await?);
+        let control_link = Arc::new(Link::open(&config, "control").await?);
         let (stuck, reports) = mpsc::unbounded_channel();
-        let publisher = Publisher::start(&config, &publish_link, &topology, &stuck);
+        let channels = config.confirm_channels;
+        let publisher = Publisher::start(&config, &publish_link, &topology, &stuck, channels);
+        let records = Publisher::start(&config, &control_link, &topology, &stuck, 1);
         let shared = Arc::new_cyclic(|me: &Weak<Shared>| Shared {
             capabilities: capabilities(),
             registry: Log::new(
@@ -95,8 +105,11 @@ impl RabbitMqBroker {
             config,
             publish_link,
             consume_link,
+            control_link,
             topology,
             publisher,
+            records,
+            publishing: watch::Sender::new(()),
             ladder: Ladder::default(),
             groups: Groups::default(),
             settling: tokio::sync::Mutex::default(),
@@ -192,10 +205,15 @@ impl Shared {
     }
 
     /// A channel of its own for a few calls: an error ends no other.
-    pub(crate) async fn consume_channel(&self, operation: &'static str) -> Result<Channel> {
+    pub(crate) async fn control_channel(&self, operation: &'static str) -> Result<Channel> {
         let deadline = Instant::now() + self.config.connect_timeout;
-        let live = self.consume_link.live(deadline, operation).await?;
+        let live = self.control_link.live(deadline, operation).await?;
         live.channel(operation).await
+    }
+
+    /// Held by a publish until it has its outcome.
+    pub(crate) fn begin_publish(&self) -> watch::Receiver<()> {
+        self.publishing.subscribe()
     }
 
     /// Closes such a channel; one that an error has closed is gone already.
@@ -209,7 +227,7 @@ impl Shared {
     }
 
     pub(crate) async fn declare_base(&self) -> Result<()> {
-        let channel = self.consume_channel("declare").await?;
+        let channel = self.control_channel("declare").await?;
         let declared = self.topology.declare_base(&channel).await;
         self.leave(channel).await;
         declared
@@ -219,7 +237,7 @@ impl Shared {
         if self.ladder.has(rung) {
             return Ok(());
         }
-        let channel = self.consume_channel("declare").await?;
+        let channel = self.control_channel("declare").await?;
         let declared = self.ladder.declare(&self.topology, &channel, rung).await;
         self.leave(channel).await;
         declared
@@ -235,7 +253,7 @@ impl Shared {
         if name.is_empty() || lock(&self.foreign).contains(name) {
             return Ok(());
         }
-        let channel = self.consume_channel("publish").await?;
+        let channel = self.control_channel("publish").await?;
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let kind = lapin::ExchangeKind::Topic;
         let name_on_wire: ShortString = short(name.as_str())?;
@@ -271,7 +289,8 @@ impl Broker for RabbitMqBroker {
 
     async fn health(&self) -> Health {
         let shared = &self.shared;
-        let reconnects = shared.publish_link.reconnects() + shared.consume_link.reconnects();
+        let links = [&shared.publish_link, &shared.consume_link, &shared.control_link];
+        let reconnects = links.iter().map(|link| link.reconnects()).sum();
         if let Err(error) = shared.check_open("health") {
             return Health::down(error.to_string()).with_reconnects(reconnects);
         }
@@ -297,10 +316,16 @@ impl Broker for RabbitMqBroker {
         let deadline = Instant::now() + deadline;
         shared.is_closed.store(true, Ordering::Release);
         shared.closing.send_replace(Some(deadline));
-        let have_left = tokio::time::timeout_at(deadline, shared.live.closed()).await.is_ok();
-        let is_flushed = shared.publisher.close(deadline, shared.is_flushing()).await;
-        shared.publish_link.close(deadline).await;
-        shared.consume_link.close(deadline).await;
+        let have_left = timeout_at(deadline, shared.live.closed()).await.is_ok();
+        let flushes = shared.is_flushing();
+        if flushes && timeout_at(deadline, shared.publishing.closed()).await.is_err() {
+            tracing::warn!("the deadline of close passed while events were being published");
+        }
+        let mut is_flushed = shared.publisher.close(deadline, flushes).await;
+        is_flushed &= shared.records.close(deadline, flushes).await;
+        for link in [&shared.publish_link, &shared.consume_link, &shared.control_link] {
+            link.close(deadline).await;
+        }
         lock(&shared.tasks).abort_all();
         if have_left && is_flushed { Ok(()) } else { Err(close_timed_out()) }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use trunkline_core::{
     Delivery, EventId, Group, Pattern, Result, Settle, SubscribeOptions, Subscription,
 };
@@ -73,7 +73,7 @@ impl Seat {
 }
 
 async fn declare_listener(shared: &Shared, id: &str, topics: &[Pattern]) -> Result<()> {
-    let channel = shared.consume_channel("declare").await?;
+    let channel = shared.control_channel("declare").await?;
     let declared = shared.topology.declare_broadcast(&channel, id, topics).await;
     shared.leave(channel).await;
     declared
@@ -117,10 +117,14 @@ impl RabbitMqSubscription {
         let (done, left) = oneshot::channel();
         let member =
             Member { seat: Arc::clone(&seat), queues, prefetch: options.prefetch, leaving };
-        tokio::spawn(member.run(done));
+        let (counted, is_counted) = oneshot::channel();
+        tokio::spawn(member.run(done, counted));
+        let subscription = Self { seat, leave, left: Some(left) };
+        // Ended by being dropped: then the member is counted, or has left again.
+        drop(timeout(shared.config.connect_timeout, is_counted).await);
         // A broker that was closed meanwhile has not seen this one.
         shared.check_open("subscribe")?;
-        Ok(Self { seat, leave, left: Some(left) })
+        Ok(subscription)
     }
 }
 
@@ -193,7 +197,7 @@ struct Member {
 }
 
 impl Member {
-    async fn run(self, done: oneshot::Sender<bool>) {
+    async fn run(self, done: oneshot::Sender<bool>, counted: oneshot::Sender<()>) {
         let Self { seat, queues, prefetch, mut leaving } = self;
         // Told to the broker's close, which waits for every subscription.
         let attending = seat.shared.attend();
@@ -212,7 +216,7 @@ impl Member {
             runners.spawn(runner.run());
         }
         runners.spawn(stop_gathering(Arc::clone(&seat)));
-        runners.spawn(balance(Arc::clone(&seat), slots, ending));
+        runners.spawn(balance(Arc::clone(&seat), slots, ending, counted));
         let leave = until_leaving(&seat, &mut leaving).await;
         seat.with_inbox(Inbox::end);
         end.send_replace(Some(leave));

@@ -40,7 +40,7 @@ impl Shared {
             self.registry.append(line(&record)?).await?;
         }
         let record = self.registry.read(known).unwrap_or(wanted);
-        let epoch = self.consume_link.now().map_or(0, |live| live.epoch);
+        let epoch = self.control_link.now().map_or(0, |live| live.epoch);
         let is_declared = |(then, with): &(u64, GroupRecord)| *then == epoch && *with == record;
         if !lock(&self.groups.declared).get(group).is_some_and(is_declared) {
             self.declare_group(group, &record).await?;
@@ -51,7 +51,7 @@ impl Shared {
 
     /// Declares the queues and bindings of a group, again or for the first time.
     pub(crate) async fn declare_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
-        let channel = self.consume_channel("declare").await?;
+        let channel = self.control_channel("declare").await?;
         let declared = async {
             self.topology.declare_base(&channel).await?;
             self.topology.declare_group(&channel, group, record).await

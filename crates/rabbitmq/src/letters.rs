@@ -71,7 +71,7 @@ impl Shared {
         if self.registry.read(|known| known.letters.contains(&place)) {
             return Ok(());
         }
-        let channel = self.consume_channel(KEEP).await?;
+        let channel = self.control_channel(KEEP).await?;
         let arguments = table([("x-queue-type", text("stream"))]);
         let name = self.topology.names.letters(topic, group);
         let declared = self.topology.queue(&channel, name, arguments).await;
@@ -89,7 +89,7 @@ impl Shared {
         operation: &'static str,
     ) -> Result<()> {
         let limit = self.config.publish_timeout;
-        let sent = self.publisher.send(ShortString::default(), queue, message, limit).await;
+        let sent = self.records.send(ShortString::default(), queue, message, limit).await;
         sent.map_err(|failed| failure(operation, failed, &self.config.address()))
     }
 

@@ -19,15 +19,16 @@ use trunkline_core::{ErrorKind, EventId, Result};
 use crate::broker::Shared;
 use crate::codec::Message;
 use crate::error::{closed, disconnected, driver};
-use crate::job::Failed;
+use crate::job::{Failed, Outcome};
 use crate::link::jittered;
 use crate::lock;
 use crate::publish::failure;
-use crate::topology::{PASSIVE, table, text};
+use crate::topology::{table, text};
 
 /// Credit of a reader, and how many records it reads before it gives credit back.
 const CREDIT: u16 = 500;
 const PAUSE: Duration = Duration::from_millis(100);
+const OPERATION: &str = "write a record";
 
 /// What the records of a log add up to.
 pub(crate) trait Fold: Send + 'static {
@@ -41,7 +42,8 @@ pub(crate) struct Log<S> {
     shared: Weak<Shared>,
     state: Mutex<S>,
     waiting: Mutex<HashMap<String, oneshot::Sender<()>>>,
-    started: Mutex<bool>,
+    /// Held while the log is being made: a stream that is half made ends the connections that use it.
+    started: tokio::sync::Mutex<bool>,
 }
 
 impl<S: Fold> Log<S> {
@@ -57,7 +59,7 @@ impl<S: Fold> Log<S> {
             shared: Weak::clone(shared),
             state: Mutex::new(state),
             waiting: Mutex::default(),
-            started: Mutex::default(),
+            started: tokio::sync::Mutex::default(),
         })
     }
 
@@ -71,69 +73,89 @@ impl<S: Fold> Log<S> {
     }
 
     /// Reads what others have written up to now, where anything was ever written.
+    ///
+    /// A record that comes back says that there is no log; asking for it would be an error that ends
+    /// the channel.
     pub(crate) async fn sync_if_there(self: &Arc<Self>) -> Result<()> {
-        let is_known = *lock(&self.started);
-        if is_known || self.is_there().await? { self.sync().await } else { Ok(()) }
-    }
-
-    async fn is_there(&self) -> Result<bool> {
-        const OPERATION: &str = "look for a log";
-        let Some(shared) = self.shared.upgrade() else { return Err(closed(OPERATION)) };
-        let channel = shared.consume_channel(OPERATION).await?;
-        let asked = channel.queue_declare(self.name.clone(), PASSIVE, FieldTable::default()).await;
-        shared.leave(channel).await;
-        match asked.map_err(|cause| driver(OPERATION, cause)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+        let shared = self.shared()?;
+        let (id, message, was_read) = self.prepare(Vec::new());
+        match self.send(&shared, message).await {
+            Err(Failed::Unroutable) => {
+                lock(&self.waiting).remove(&id);
+                Ok(())
+            }
+            outcome => {
+                self.start(&shared).await?;
+                self.wait(&shared, &id, outcome, was_read).await
+            }
         }
     }
 
-    /// Makes sure that the log is being read, and has been read up to its beginning as of now.
+    /// Makes sure that the log is being read, and has been read from its beginning.
     pub(crate) async fn follow(self: &Arc<Self>) -> Result<()> {
-        if *lock(&self.started) { Ok(()) } else { self.sync().await }
+        let is_followed = *self.started.lock().await;
+        if is_followed { Ok(()) } else { self.sync().await }
     }
 
     /// Writes a record and waits until it has been read.
     pub(crate) async fn append(self: &Arc<Self>, record: impl Into<Vec<u8>>) -> Result<()> {
-        const OPERATION: &str = "write a record";
-        let Some(shared) = self.shared.upgrade() else { return Err(closed(OPERATION)) };
-        let limit = shared.config.publish_timeout;
+        let shared = self.shared()?;
         self.start(&shared).await?;
-        let id = EventId::generate().to_string();
-        let (read, was_read) = oneshot::channel();
-        lock(&self.waiting).insert(id.clone(), read);
-        let mut message = Message::record(record.into());
-        message.properties = message.properties.with_message_id(ShortString::from(id.as_str()));
+        let (id, message, was_read) = self.prepare(record.into());
         let mut outcome = self.send(&shared, message.clone()).await;
         if outcome == Err(Failed::Unroutable) {
             self.declare(&shared).await?;
             outcome = self.send(&shared, message).await;
         }
-        let address = shared.config.address();
-        drop(shared);
-        if let Err(failed) = outcome {
-            lock(&self.waiting).remove(&id);
-            return Err(failure(OPERATION, failed, &address));
-        }
-        match timeout(limit, was_read).await {
-            Ok(Ok(())) => Ok(()),
-            _ => {
-                lock(&self.waiting).remove(&id);
-                Err(disconnected(OPERATION, &address))
-            }
-        }
+        self.wait(&shared, &id, outcome, was_read).await
     }
 
-    async fn send(&self, shared: &Shared, message: Message) -> std::result::Result<(), Failed> {
+    fn shared(&self) -> Result<Arc<Shared>> {
+        self.shared.upgrade().ok_or_else(|| closed(OPERATION))
+    }
+
+    /// A record with a name of its own, and what tells that it was read.
+    fn prepare(&self, record: Vec<u8>) -> (String, Message, oneshot::Receiver<()>) {
+        let id = EventId::generate().to_string();
+        let (read, was_read) = oneshot::channel();
+        lock(&self.waiting).insert(id.clone(), read);
+        let mut message = Message::record(record);
+        message.properties = message.properties.with_message_id(ShortString::from(id.as_str()));
+        (id, message, was_read)
+    }
+
+    async fn wait(
+        &self,
+        shared: &Shared,
+        id: &str,
+        outcome: Outcome,
+        was_read: oneshot::Receiver<()>,
+    ) -> Result<()> {
+        let address = shared.config.address();
         let limit = shared.config.publish_timeout;
-        shared.publisher.send(ShortString::default(), self.name.clone(), message, limit).await
+        let read = match outcome {
+            Ok(()) => timeout(limit, was_read).await.is_ok_and(|read| read.is_ok()),
+            Err(failed) => {
+                lock(&self.waiting).remove(id);
+                return Err(failure(OPERATION, failed, &address));
+            }
+        };
+        if read {
+            return Ok(());
+        }
+        lock(&self.waiting).remove(id);
+        Err(disconnected(OPERATION, &address))
+    }
+
+    async fn send(&self, shared: &Shared, message: Message) -> Outcome {
+        let limit = shared.config.publish_timeout;
+        shared.records.send(ShortString::default(), self.name.clone(), message, limit).await
     }
 
     async fn declare(&self, shared: &Shared) -> Result<()> {
         let deadline = Instant::now() + shared.config.publish_timeout;
         loop {
-            let channel = shared.consume_channel("declare").await?;
+            let channel = shared.control_channel("declare").await?;
             let mut arguments = self.retention.clone();
             arguments.insert("x-queue-type".into(), text("stream"));
             let declared = shared.topology.queue(&channel, self.name.clone(), arguments).await;
@@ -152,14 +174,11 @@ impl<S: Fold> Log<S> {
 
     /// Declares the log and begins to read it, once.
     async fn start(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<()> {
-        if *lock(&self.started) {
-            return Ok(());
-        }
-        self.declare(shared).await?;
-        let is_first = !std::mem::replace(&mut *lock(&self.started), true);
-        if is_first {
-            let log = Arc::downgrade(self);
-            shared.spawn(read(log, Weak::clone(&self.shared)));
+        let mut started = self.started.lock().await;
+        if !*started {
+            self.declare(shared).await?;
+            *started = true;
+            shared.spawn(read(Arc::downgrade(self), Weak::clone(&self.shared)));
         }
         Ok(())
     }
@@ -224,7 +243,7 @@ async fn open_at<S: Fold>(
     next: Option<i64>,
 ) -> Result<(Channel, Consumer)> {
     log.declare(shared).await?;
-    let channel = shared.consume_channel("read a log").await?;
+    let channel = shared.control_channel("read a log").await?;
     let offset = next.map_or_else(|| text("first"), AMQPValue::LongLongInt);
     let consumer = consume_stream(&channel, &log.name, offset).await?;
     Ok((channel, consumer))
@@ -251,7 +270,7 @@ pub(crate) async fn read_stream(
 ) -> Result<()> {
     /// What was written has been confirmed long ago: it comes at once, or is no longer kept.
     const PATIENCE: Duration = Duration::from_secs(2);
-    let channel = shared.consume_channel("read a stream").await?;
+    let channel = shared.control_channel("read a stream").await?;
     let read = async {
         let mut consumer = consume_stream(&channel, name, text("first")).await?;
         let mut unacked = 0;

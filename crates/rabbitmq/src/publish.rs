@@ -45,10 +45,11 @@ impl Publisher {
         link: &Arc<Link>,
         topology: &Arc<Topology>,
         stuck: &mpsc::UnboundedSender<ShortString>,
+        channels: usize,
     ) -> Self {
         let (closing, close) = watch::channel(false);
         let (mut lanes, mut tasks) = (Vec::new(), Vec::new());
-        for _ in 0..config.confirm_channels {
+        for _ in 0..channels {
             let (sender, inbox) = mpsc::channel(config.confirm_window);
             let lane = Lane::new(
                 Arc::clone(config),
@@ -125,7 +126,16 @@ pub(crate) fn publish<'a>(
     if events.is_empty() {
         return Publishing::Ready(BatchResult::accepted());
     }
-    Publishing::waiting(run(shared, events, options))
+    // Before it is known whether the broker is being closed, which then waits for this publish.
+    let begun = shared.begin_publish();
+    if let Err(error) = shared.check_open("publish") {
+        return Publishing::Ready(BatchResult::failed(events.len(), &error));
+    }
+    Publishing::waiting(async move {
+        let result = run(shared, events, options).await;
+        drop(begun);
+        result
+    })
 }
 
 async fn run(shared: &Arc<Shared>, events: &[Event], options: &PublishOptions) -> BatchResult {

@@ -89,7 +89,7 @@ impl Shared {
 }
 
 async fn delete(shared: &Shared, queue: ShortString) -> Result<()> {
-    let channel = shared.consume_channel("repair").await?;
+    let channel = shared.control_channel("repair").await?;
     let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
     shared.leave(channel).await;
     deleted.map(drop).map_err(|cause| crate::error::driver("repair", cause))

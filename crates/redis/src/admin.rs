@@ -79,7 +79,7 @@ impl BrokerAdmin for RedisBroker {
                 let extras = Companions::of(&stream, group);
                 pipe.cmd("XGROUP").arg("DESTROY").arg(stream.as_str()).arg(group.as_str());
                 pipe.cmd("DEL").arg(&extras.lease).arg(&extras.fence).arg(&extras.retry);
-                pipe.arg(&extras.state).arg(&extras.delay).arg(format!("{}.body", extras.delay));
+                pipe.arg(&extras.state).arg(&extras.delay).arg(format!("{}..body", extras.delay));
                 pipe.cmd("ZREM").arg(&shared.names.due).arg(&extras.delay);
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Cmd, Pipeline, Value};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio::time::Instant;
 use trunkline_core::{
     Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, EventId, GroupSpec,
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) closed: watch::Receiver<bool>,
     close: watch::Sender<bool>,
+    /// Read by every publish that has begun, written by a close that waits for them.
+    pub(crate) begun: Arc<RwLock<()>>,
     pub(crate) jobs: mpsc::Sender<Job>,
     pub(crate) routes: Mutex<Routes>,
     /// Looked at when something delayed was added.
@@ -79,12 +81,13 @@ impl RedisBroker {
         let (flush, flushed) = watch::channel(false);
         let shared = Arc::new(Shared {
             capabilities: capabilities(),
-            names: Names::new(&config.prefix),
+            names: Names::new(&config.physical_prefix()),
             link,
             consume,
             vitals,
             closed,
             close,
+            begun: Arc::default(),
             jobs,
             routes: Mutex::default(),
             schedule_changed: Notify::new(),
@@ -108,9 +111,15 @@ impl Shared {
     fn spawn(self: &Arc<Self>, queue: mpsc::Receiver<Job>, flush: watch::Sender<bool>) {
         let (link, wait, address) =
             (Arc::clone(&self.link), self.config.wait_replicas, self.config.address());
-        let closed = self.closed.clone();
+        let (mut closed, begun) = (self.closed.clone(), Arc::clone(&self.begun));
+        let all_ended = async move {
+            // The broker that vanishes without a close has no publish either.
+            if closed.wait_for(|closed| *closed).await.is_ok() {
+                drop(begun.write().await);
+            }
+        };
         drop(tokio::spawn(async move {
-            publish::run(link, queue, wait, address, closed).await;
+            publish::run(link, queue, wait, address, all_ended).await;
             flush.send_replace(true);
         }));
         drop(tokio::spawn(schedule::run(Arc::downgrade(self), self.closed.clone())));

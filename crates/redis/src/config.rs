@@ -4,16 +4,18 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::mutant::Mutant;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use crate::names::tagged;
+use crate::resolve::Target;
 use smol_str::SmolStr;
-use trunkline_core::{Error, ErrorKind, PartitionRules, Result, Topic};
+use trunkline_core::{PartitionRules, Result, Topic};
 
 /// The settings of a [`crate::RedisBroker`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    pub(crate) server: ConnectionInfo,
-    /// What every physical name begins with.
+    pub(crate) target: Target,
+    /// What every physical name begins with; in a cluster it stands in braces there, so that all of
+    /// them share a slot, and is `trunkline` where it is empty.
     pub prefix: SmolStr,
     /// Partitions of a topic that this broker makes and no rule is about.
     pub partitions: u32,
@@ -48,11 +50,16 @@ impl RedisConfig {
     /// The defaults for the server at `url`: `redis://[user:password@]host[:port][/database]`, or
     /// `rediss://` for TLS with the usual certificate roots.
     ///
+    /// `redis+sentinel://[user:password@]host[:26379][,host…]/service[/database]` goes to whatever
+    /// server the sentinels name as the primary of the service, and
+    /// `redis+cluster://[user:password@]host[:6379][,host…]` to the one primary of the cluster that has
+    /// the slot of the prefix. Both exist with `rediss` too.
+    ///
     /// # Errors
-    /// `Config` when the URL is none of these; `Unsupported` for a Cluster or Sentinel URL.
+    /// `Config` when the URL is none of these.
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self {
-            server: server_of(url)?,
+            target: Target::parse(url)?,
             prefix: SmolStr::default(),
             // One call reads all of them, and eight members can share a topic.
             partitions: 8,
@@ -197,10 +204,15 @@ impl RedisConfig {
         false
     }
 
-    /// Where the server is, without credentials.
+    /// Where the server, the sentinels or the nodes are that the URL names, without credentials.
     #[must_use]
     pub fn address(&self) -> String {
-        self.server.addr().to_string()
+        self.target.address()
+    }
+
+    /// What every physical name begins with on this server.
+    pub(crate) fn physical_prefix(&self) -> SmolStr {
+        if self.target.is_cluster() { tagged(&self.prefix) } else { self.prefix.clone() }
     }
 }
 
@@ -208,7 +220,7 @@ impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("address", &self.address())
-            .field("database", &self.server.redis_settings().db())
+            .field("database", &self.target.database())
             .field("prefix", &self.prefix)
             .field("partitions", &self.partitions)
             .field("partition_rules", &self.partition_rules)
@@ -226,30 +238,10 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-fn server_of(url: &str) -> Result<ConnectionInfo> {
-    let scheme = url.split("://").next().unwrap_or_default();
-    if scheme.contains("sentinel") || scheme.contains("cluster") {
-        let message = format!(
-            "`{scheme}://` is not supported: give the address of one primary server, as \
-             redis://host:6379/0"
-        );
-        return Err(Error::new(ErrorKind::Unsupported, "configure redis", message));
-    }
-    // The driver's own text may quote the URL, and that may hold a password.
-    let invalid = || {
-        let message = "the URL is not redis://[user:password@]host[:port][/database] or rediss://…";
-        Error::new(ErrorKind::Config, "configure redis", message)
-    };
-    let server = url.into_connection_info().ok().ok_or_else(invalid)?;
-    match server.addr() {
-        ConnectionAddr::Tcp(..) | ConnectionAddr::TcpTls { .. } => Ok(server),
-        _ => Err(invalid()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trunkline_core::ErrorKind;
 
     #[test]
     fn no_credential_is_shown() {
@@ -260,15 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_said_by_kind_and_without_the_url() {
-        for url in ["redis+sentinel://a:pw@h/0", "redis+cluster://a:pw@h", "redis-sentinel://h"] {
-            let error = RedisConfig::new(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        }
+    fn what_is_no_url_is_said_without_it() {
         for url in ["", "http://h", "redis://a:hunter2@h/x"] {
             let error = RedisConfig::new(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_cluster_has_its_prefix_in_braces() {
+        let on = |url, prefix: &str| {
+            RedisConfig::new(url).unwrap().with_prefix(prefix).physical_prefix()
+        };
+        assert_eq!(on("redis://h", "shop-"), "shop-");
+        assert_eq!(on("redis+sentinel://h/main", "shop-"), "shop-");
+        assert_eq!(on("redis+cluster://h", "shop-"), "{shop-}");
+        assert_eq!(on("redis+cluster://h", ""), "{trunkline}");
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn remedy(error: &RedisError) -> Remedy {
 pub(crate) fn remedy_of_code(code: &str) -> Remedy {
     match code {
         "LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY"
-        | "NOSCRIPT" | "UNBLOCKED" => Remedy::Later,
+        | "NOSCRIPT" | "UNBLOCKED" | "MOVED" | "ASK" => Remedy::Later,
         "NOGROUP" => Remedy::NoGroup,
         _ => Remedy::Fail,
     }

@@ -43,10 +43,8 @@ fn may_hold(shared: &Shared, key: &str, filter: &DeadLetterFilter) -> bool {
 
 /// The topic and the group of a stream of dead letters.
 fn parts_of(shared: &Shared, key: &str) -> Option<(Topic, Option<Group>)> {
-    let rest = key.strip_prefix('{')?.strip_prefix(shared.names.prefix())?;
-    let (topic, rest) = rest.split_once("}..dlq")?;
-    let group = rest.strip_prefix('.').map(Group::new).transpose().ok()?;
-    Some((Topic::new(topic).ok()?, group))
+    let (stream, group) = shared.names.owner_of(key, "dlq")?;
+    Some((shared.names.topic_of(stream)?, group))
 }
 
 async fn read_stream(

@@ -23,6 +23,7 @@ mod mutant;
 mod names;
 mod publish;
 mod reader;
+mod resolve;
 mod schedule;
 mod scripts;
 mod settle;

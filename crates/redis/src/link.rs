@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
+use smol_str::SmolStr;
 use trunkline_core::Result;
 
 use crate::config::RedisConfig;
 use crate::error::{Remedy, from_driver, remedy, remedy_of_code};
+use crate::resolve::{self, Target};
 use crate::{lock, scripts};
 
 /// The first wait before another attempt, and the longest.
@@ -37,7 +39,9 @@ pub(crate) struct Vitals {
 
 /// One connection that is made again whenever it is lost; shared by everyone who has this.
 pub(crate) struct Link {
-    server: ConnectionInfo,
+    target: Target,
+    /// Some key of the deployment: in a cluster all are where this one is.
+    key: SmolStr,
     connect_timeout: Duration,
     response_timeout: Duration,
     vitals: Arc<Vitals>,
@@ -68,7 +72,8 @@ impl Link {
     ) -> Self {
         install_tls();
         Self {
-            server: config.server.clone().set_tcp_settings(tcp_settings(response_timeout)),
+            target: config.target.clone(),
+            key: config.physical_prefix(),
             connect_timeout: config.connect_timeout.min(Duration::from_secs(5)),
             response_timeout,
             vitals: Arc::clone(vitals),
@@ -183,7 +188,8 @@ impl Link {
     }
 
     async fn connect(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
-        let client = Client::open(self.server.clone())?;
+        let primary = self.target.primary(&self.key).await?;
+        let client = Client::open(primary.set_tcp_settings(tcp_settings(self.response_timeout)))?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(self.response_timeout))
@@ -192,9 +198,12 @@ impl Link {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let mut setup = scripts::load_all();
         setup.cmd("CLIENT").arg("ID");
+        self.target.add_check(&mut setup, &self.key);
         let answers = connection.send_packed_commands(&setup, 0, setup.len()).await?;
         for answer in answers {
-            if let Value::Int(id) = answer.extract_error()? {
+            let answer = answer.extract_error()?;
+            resolve::check(&answer)?;
+            if let Value::Int(id) = answer {
                 self.client_id.store(id, Ordering::Relaxed);
             }
         }

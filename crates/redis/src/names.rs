@@ -78,11 +78,47 @@ impl Names {
 
     /// The dead letters of a group on a topic, or of the topic's broadcast subscribers.
     pub(crate) fn letters_of(&self, topic: &Topic, group: Option<&Group>) -> String {
-        match group {
-            Some(group) => format!("{{{}{topic}}}..dlq.{group}", self.prefix),
-            None => format!("{{{}{topic}}}..dlq", self.prefix),
-        }
+        let letters = beside(&self.stream(topic, 0), "dlq");
+        group.map_or_else(|| letters.clone(), |group| format!("{letters}.{group}"))
     }
+
+    /// The stream beside which `key` stands as `what`, and the group that it is for.
+    pub(crate) fn owner_of<'a>(
+        &self,
+        key: &'a str,
+        what: &str,
+    ) -> Option<(&'a str, Option<Group>)> {
+        let (stream, rest) = if is_tagged(&self.prefix) {
+            let own = key.strip_prefix(self.prefix.as_str())?;
+            let (name, rest) = own.split_once(&format!("..{what}"))?;
+            (&key[..self.prefix.len() + name.len()], rest)
+        } else {
+            key.strip_prefix('{')?.split_once(&format!("}}..{what}"))?
+        };
+        let group = rest.strip_prefix('.').map(Group::new).transpose().ok()?;
+        Some((stream, group))
+    }
+}
+
+/// The name of what stands beside a stream, in the same slot of a cluster as the stream.
+fn beside(stream: &str, what: &str) -> String {
+    if is_tagged(stream) { format!("{stream}..{what}") } else { format!("{{{stream}}}..{what}") }
+}
+
+/// Whether a name holds a hash tag, which alone decides its slot; only a prefix can bring one.
+fn is_tagged(name: &str) -> bool {
+    let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    tag.is_some_and(|(tag, _)| !tag.is_empty())
+}
+
+/// The prefix as a hash tag: all names of a deployment share a slot, as its scripts and its reads of
+/// many streams need it.
+pub(crate) fn tagged(prefix: &str) -> SmolStr {
+    if is_tagged(prefix) {
+        return SmolStr::new(prefix);
+    }
+    let bare = prefix.replace(['{', '}'], "");
+    format_smolstr!("{{{}}}", if bare.is_empty() { "trunkline" } else { &bare })
 }
 
 /// What stands beside one stream for one group.
@@ -102,7 +138,7 @@ pub(crate) struct Companions {
 
 impl Companions {
     pub(crate) fn of(stream: &str, group: &Group) -> Self {
-        let of = |what: &str| format!("{{{stream}}}..{what}.{group}");
+        let of = |what: &str| format!("{}.{group}", beside(stream, what));
         Self {
             lease: of("lease"),
             fence: of("fence"),
@@ -115,12 +151,12 @@ impl Companions {
 
 /// Publishes to a stream that are not due yet.
 pub(crate) fn delay_of(stream: &str) -> String {
-    format!("{{{stream}}}..delay")
+    beside(stream, "delay")
 }
 
 /// How far each broadcast subscriber has read a stream: a hash.
 pub(crate) fn readers_of(stream: &str) -> String {
-    format!("{{{stream}}}..readers")
+    beside(stream, "readers")
 }
 
 #[cfg(test)]
@@ -153,5 +189,38 @@ mod tests {
         let companions = Companions::of("orders..1", &Group::from_static("g"));
         assert_eq!(companions.lease, "{orders..1}..lease.g");
         assert_eq!(companions.retry, "{orders..1}..retry.g");
+    }
+
+    #[test]
+    fn a_tag_in_the_prefix_is_the_only_one_of_every_name() {
+        let (topic, group) = (Topic::from_static("orders"), Group::from_static("g"));
+        let names = Names::new(&tagged("shop-"));
+        let stream = names.stream(&topic, 1);
+        assert_eq!(stream, "{shop-}orders..1");
+        assert_eq!(Companions::of(&stream, &group).lease, "{shop-}orders..1..lease.g");
+        assert_eq!(names.letters_of(&topic, Some(&group)), "{shop-}orders..dlq.g");
+        assert_eq!(delay_of(&stream), "{shop-}orders..1..delay");
+        assert_eq!(names.topic_of(&delay_of(&stream)), None);
+        for (prefix, with_tag) in
+            [("", "{trunkline}"), ("a{b}c", "a{b}c"), ("{}", "{trunkline}"), ("}x{", "{x}")]
+        {
+            assert_eq!(tagged(prefix), with_tag);
+        }
+    }
+
+    #[test]
+    fn a_name_tells_beside_what_it_stands() {
+        let (topic, group) = (Topic::from_static("orders"), Group::from_static("g"));
+        for prefix in ["", "dev-", "{shop}", "a{b}..delay"] {
+            let names = Names::new(prefix);
+            for partition in [0, 2] {
+                let stream = names.stream(&topic, partition);
+                let delay = Companions::of(&stream, &group).delay;
+                let owner = names.owner_of(&delay, "delay");
+                assert_eq!(owner, Some((stream.as_str(), Some(group.clone()))), "{delay}");
+                let delay = delay_of(&stream);
+                assert_eq!(names.owner_of(&delay, "delay"), Some((stream.as_str(), None)));
+            }
+        }
     }
 }

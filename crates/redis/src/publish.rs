@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Pipeline, Value};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use trunkline_core::{
     BatchResult, Error, ErrorKind, Event, PublishOptions, Publishing, Result, RetryClass, Topic,
@@ -59,7 +59,12 @@ pub(crate) fn publish<'a>(
     if events.is_empty() {
         return Publishing::Ready(BatchResult::accepted());
     }
+    // A close that has begun waits for what was begun before it, and lets nothing more begin.
+    let Ok(begun) = Arc::clone(&shared.begun).try_read_owned() else {
+        return Publishing::Ready(BatchResult::failed(events.len(), &closed("publish")));
+    };
     Publishing::waiting(async move {
+        let _begun = begun;
         let timeout = options.timeout.unwrap_or(shared.config.publish_timeout);
         let deadline = Instant::now() + timeout;
         let sticky = shared.next_sticky();
@@ -189,7 +194,7 @@ impl Batch<'_> {
     fn delayed(&self, event: &Event, stream: &str, delay: Duration) -> Cmd {
         let names = &self.shared.names;
         let delay_set = delay_of(stream);
-        let body = format!("{delay_set}.body");
+        let body = format!("{delay_set}..body");
         let mut command = Lua::Delay.call(4);
         command.arg(&delay_set).arg(body).arg(&names.due).arg(&names.scheduled);
         let id = event.id().to_string();
@@ -218,7 +223,7 @@ impl Batch<'_> {
             let made = register_topic(&shared.link, &shared.names, topic, &shared.config).await;
             match made {
                 Ok(record) => return Ok(lock(&shared.routes).add(&shared.names, topic, record)),
-                Err(error) if shared.is_closed() || Instant::now() >= self.deadline => {
+                Err(error) if Instant::now() >= self.deadline => {
                     // Nothing of the event itself was sent.
                     return Err(error.with_retry(RetryClass::Transient));
                 }
@@ -242,21 +247,22 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
-/// Sends what callers hand in, until all of them are gone.
+/// Sends what callers hand in, until all of them are gone or, after a close, `all_ended`.
 pub(crate) async fn run(
     link: Arc<Link>,
     mut jobs: mpsc::Receiver<Job>,
     wait: Option<(u32, Duration)>,
     address: String,
-    mut closed: watch::Receiver<bool>,
+    all_ended: impl Future<Output = ()>,
 ) {
+    let mut all_ended = std::pin::pin!(all_ended);
     let mut under_way = FuturesUnordered::new();
     let mut taken = Vec::new();
     loop {
         tokio::select! {
             Some(()) = under_way.next() => {}
             // What is in the queue by now still goes out.
-            _ = closed.wait_for(|closed| *closed), if !jobs.is_closed() => jobs.close(),
+            () = &mut all_ended, if !jobs.is_closed() => jobs.close(),
             count = jobs.recv_many(&mut taken, PIPELINE), if under_way.len() < UNDER_WAY => {
                 if count == 0 {
                     break;
@@ -276,7 +282,12 @@ async fn deliver(link: &Link, jobs: Vec<Job>, wait: Option<(u32, Duration)>, add
     let failure = loop {
         let sending = tokio::time::timeout_at(deadline, link.send(&pipe));
         match sending.await {
-            Ok(Ok(values)) if values.iter().all(is_for_later) => {}
+            // What waits for replicas has one answer more, which is none of an event.
+            Ok(Ok(values))
+                if values
+                    .iter()
+                    .take(values.len() - usize::from(wait.is_some()))
+                    .all(is_for_later) => {}
             Ok(Ok(values)) => return distribute(callers, values, wait),
             Ok(Err(failed)) if failed.sent => break from_driver("publish", failed.error, true),
             Ok(Err(_)) => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Pipeline;
 use tokio::sync::watch;
-use trunkline_core::{Group, Result};
+use trunkline_core::Result;
 
 use crate::broker::Shared;
 use crate::codec::{array_of, int_of, text_of};
@@ -62,8 +62,7 @@ async fn move_due(shared: &Arc<Shared>) -> Result<Duration> {
 /// The command that moves what is due in a delay set to where it belongs.
 fn move_call(shared: &Shared, delay: &str) -> Option<redis::Cmd> {
     let names = &shared.names;
-    let (stream, rest) = delay.strip_prefix('{')?.split_once("}..delay")?;
-    let group = rest.strip_prefix('.').map(Group::new).transpose().ok()?;
+    let (stream, group) = names.owner_of(delay, "delay")?;
     let (target, wake, name) = match &group {
         None => (stream.to_owned(), names.due.clone(), ""),
         Some(group) => {
@@ -72,7 +71,7 @@ fn move_call(shared: &Shared, delay: &str) -> Option<redis::Cmd> {
         }
     };
     let mut call = Lua::Move.call(6);
-    call.arg(delay).arg(format!("{delay}.body")).arg(target);
+    call.arg(delay).arg(format!("{delay}..body")).arg(target);
     call.arg(&names.due).arg(&names.scheduled).arg(wake).arg(BATCH).arg(name);
     Some(call)
 }

@@ -116,7 +116,7 @@ impl Settler {
         let companions = &partition.companions;
         let mut call = Lua::Retry.call(6);
         call.arg(&companions.lease).arg(source(partition, back.place)).arg(&companions.state);
-        call.arg(&companions.delay).arg(format!("{}.body", companions.delay));
+        call.arg(&companions.delay).arg(format!("{}..body", companions.delay));
         call.arg(&self.shared.names.due);
         call.arg(&partition.fence).arg(group.as_str()).arg(back.place.id.to_string());
         call.arg(attempts).arg(millis(after)).arg(state_field(back.place));

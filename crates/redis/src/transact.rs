@@ -17,7 +17,7 @@ use crate::codec::{self, Fields, array_of, int_of, streams_of};
 use crate::consume::{Desk, Partition};
 use crate::entry::{Acks, PartitionId, Place};
 use crate::error::{Remedy, from_driver, remedy_of_code, unexpected};
-use crate::link::{Link, Pinned};
+use crate::link::{Link, Pinned, is_for_later};
 use crate::member::Member;
 use crate::mutant::Mutant;
 use crate::reader;
@@ -45,7 +45,8 @@ impl Guard {
         self.watched.clear();
         let answer = self.link.send_on(&mut connection, pipe).await;
         let answers = answer.map_err(|e| from_driver("read", e, true))?;
-        self.connection = Some(connection);
+        // A server that is no longer the primary may leave the connection open.
+        self.connection = (!answers.iter().any(is_for_later)).then_some(connection);
         Ok(answers)
     }
 }

@@ -144,6 +144,10 @@ named_enum! {
 
 /// Checks the text of an attribute: not empty, no control character, no noncharacter.
 pub(super) fn check_text(name: &str, text: &str) -> Result<()> {
+    // Nearly all text is of these, and then looking at bytes is enough.
+    if !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     let reason = if text.is_empty() {
         "is empty"
     } else if text.chars().any(is_forbidden) {

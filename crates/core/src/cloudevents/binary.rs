@@ -64,17 +64,27 @@ impl<'a> From<&'a [u8]> for HeaderValue<'a> {
 /// `traceparent`, without a prefix, is the hop's, and the transport's to write.
 #[must_use]
 pub fn to_headers(event: &Event, style: Headers) -> Vec<(String, String)> {
-    let header = |name: &str| [style.prefix(), name].concat();
-    let mut headers = vec![(header("specversion"), "1.0".to_owned())];
-    event.attributes().visit(|name, value| {
-        let text = value.to_text();
-        let text = match style {
-            Headers::Http => http_encode(&text).into_owned(),
-            _ => text.into_owned(),
-        };
-        headers.push((header(name), text));
-    });
+    let mut headers = Vec::with_capacity(8);
+    visit_headers(event, style, |name, value| headers.push((name.to_owned(), value.to_owned())));
     headers
+}
+
+/// As [`to_headers`], for transports that copy what they are shown.
+pub fn visit_headers(event: &Event, style: Headers, mut each: impl FnMut(&str, &str)) {
+    let prefix = style.prefix();
+    let mut header = String::with_capacity(32);
+    header.push_str(prefix);
+    header.push_str("specversion");
+    each(&header, "1.0");
+    event.attributes().visit(|name, value| {
+        header.truncate(prefix.len());
+        header.push_str(name);
+        let text = value.to_text();
+        match style {
+            Headers::Http => each(&header, &http_encode(&text)),
+            _ => each(&header, &text),
+        }
+    });
 }
 
 /// Reads an event in binary mode that came on `topic`.

@@ -96,7 +96,8 @@ async fn a_group_deleted_underneath_is_made_again<B: Broker>(scene: Scene<B>) ->
                 break found;
             }
         }
-        ensure!(Instant::now() < deadline, "the group was not made again");
+        let outcome = published.into_result();
+        ensure!(Instant::now() < deadline, "the group was not made again; a publish: {outcome:?}");
     };
     // Where it was made again from the beginning, its history comes again, in order.
     publish_all(&subject, &keyed(&topic, "k", next..next + 20)?).await?;
