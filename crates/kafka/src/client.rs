@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use trunkline_core::Result;
 
 use crate::config::KafkaConfig;
+use crate::mutant::Mutations;
 use crate::{error, lock};
 
 /// How long a request to a server may take, such as one for metadata.
@@ -137,7 +138,7 @@ impl Clients {
         client
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("linger.ms", "0")
+            .set("linger.ms", if Mutations::of(&self.config).no_flush { "100" } else { "0" })
             .set("partitioner", "murmur2_random")
             // Shorter, and a restart of the servers is an unknown outcome for every publisher.
             .set("message.timeout.ms", "120000")

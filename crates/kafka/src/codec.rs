@@ -75,7 +75,7 @@ impl Draft {
             header_bytes += header_len(key, value.len());
             headers = headers.take().map(|all| all.insert(Header { key, value: Some(value) }));
         });
-        let headers = headers.unwrap_or_else(OwnedHeaders::new);
+        let headers = headers.unwrap_or_default();
         let mut draft = Self { key, headers, payload: data.bytes, partition: None, header_bytes };
         if let Some(content_type) = &data.content_type {
             draft = draft.with(CONTENT_TYPE, Some(content_type.as_bytes()));

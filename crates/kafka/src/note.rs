@@ -132,9 +132,11 @@ mod tests {
     fn notes_of_one_partition_are_put_together() {
         let one = Note { done: vec![2..4, 8..9], attempts: BTreeMap::from([(5, 1)]), out: 0 };
         let other = Note { done: vec![3..6, 12..13], attempts: BTreeMap::from([(5, 3)]), out: 2 };
-        let both = one.merge(other, 4);
+        let both = one.clone().merge(other.clone(), 2);
         assert_eq!(both.done, [2..6, 8..9, 12..13]);
         assert_eq!(both.attempts, BTreeMap::from([(5, 3)]));
+        // What lies wholly below the mark is settled, and not worth its bytes.
+        assert_eq!(one.merge(other, 4).done, [3..6, 8..9, 12..13]);
     }
 
     #[test]

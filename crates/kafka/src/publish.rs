@@ -50,6 +50,8 @@ impl Publish<'_> {
             }
         }
         if Mutations::of(&self.shared.clients.config).no_flush {
+            // Else a publisher that awaits nothing floods the server.
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             return self.result;
         }
         for (index, error) in batch.outcome(deadline).await {

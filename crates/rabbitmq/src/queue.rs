@@ -169,16 +169,15 @@ impl Runner {
                 next = open.consumer.next() => match next {
                     Some(Ok(message)) => {
                         if !self.receive(&mut open, message).await {
-                            return self.lose(&open);
+                            return self.lose(open).await;
                         }
                     }
                     // We never cancel: the queue is gone, or its leader.
                     None if open.channel.status().connected() => {
-                        self.lose(&open);
-                        self.seat.shared.leave(open.channel).await;
+                        self.lose(open).await;
                         return End::Vanished;
                     }
-                    Some(Err(_)) | None => return self.lose(&open),
+                    Some(Err(_)) | None => return self.lose(open).await,
                 },
             }
             let (is_some, is_worth) = open.tap.due();
@@ -189,16 +188,20 @@ impl Runner {
                 flush_at.get_or_insert(now + LINGER);
             } else if is_some || !landing.is_empty() {
                 if self.send_acks(&open.tap, &open.channel, landing).await.is_err() {
-                    return self.lose(&open);
+                    return self.lose(open).await;
                 }
                 flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
             }
         }
     }
 
-    fn lose(&self, open: &Open) -> End {
+    /// Gives everything back that the channel brought.
+    async fn lose(&self, open: Open) -> End {
         open.tap.die();
         self.seat.with_inbox(|inbox| inbox.forget(&open.tap));
+        // Before the consumer is dropped, which would cancel it.
+        self.seat.shared.leave(open.channel).await;
+        drop(open.consumer);
         End::Lost
     }
 

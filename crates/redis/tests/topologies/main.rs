@@ -61,7 +61,7 @@ async fn round_trip(broker: &RedisBroker) {
     let patterns = [Pattern::new("orders").unwrap()];
     let all = broker.subscribe(SubscribeOptions::broadcast(patterns)).await.unwrap();
     let mut all = Taker::new(all);
-    let events: Vec<_> = (0..100).map(|number| event(number)).collect();
+    let events: Vec<_> = (0..100).map(event).collect();
     broker.publish(&events, &PublishOptions::default()).await.into_result().unwrap();
     group.take(0..100).await;
     all.take(0..100).await;

@@ -1,6 +1,5 @@
 //! Plain `redis-server` processes of this machine, which find each other at fixed ports.
 
-use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,12 +10,14 @@ use std::time::{Duration, Instant};
 /// Ends the server once the other end of its input is closed, also when this process is killed.
 const OWNER: &str = r#""$@" & child=$!; read -r end; kill -9 $child; wait $child"#;
 
-/// What holds credentials and no other process of the tests.
+/// What servers ask for.
 pub(crate) const PASSWORD: &str = "hunter2";
 
 /// A server that ends with this, together with its files.
 pub(crate) struct Node {
     pub(crate) port: u16,
+    /// Whether it asks for no password.
+    is_open: bool,
     folder: PathBuf,
     owner: Mutex<Option<Child>>,
 }
@@ -25,17 +26,10 @@ impl Node {
     /// Starts a server for data that asks for the password.
     pub(crate) async fn start(settings: &str) -> Self {
         let port = free_port();
-        let mut config = settings.to_owned();
-        for line in [
-            "appendonly yes",
-            "appendfsync no",
-            "save \"\"",
-            "repl-diskless-sync-delay 0",
-            "maxmemory-policy noeviction",
-        ] {
-            let _ = writeln!(config, "{line}");
-        }
-        let _ = writeln!(config, "requirepass {PASSWORD}\nmasterauth {PASSWORD}");
+        let config = format!(
+            "{settings}\nappendonly yes\nappendfsync no\nsave \"\"\nmaxmemory-policy noeviction\n\
+             repl-diskless-sync-delay 0\nrequirepass {PASSWORD}\nmasterauth {PASSWORD}\n"
+        );
         Self::run(port, &config, None).await
     }
 
@@ -46,9 +40,9 @@ impl Node {
     }
 
     /// Starts a sentinel that knows the primary as `main`, and waits until it knows a replica.
-    pub(crate) async fn sentinel(primary: &Node) -> Self {
+    pub(crate) async fn sentinel(primary: &Node, settings: &str) -> Self {
         let config = format!(
-            "sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main {PASSWORD}\n\
+            "{settings}\nsentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main {PASSWORD}\n\
              sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n",
             primary.port
         );
@@ -77,7 +71,12 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell starts redis-server");
-        let node = Self { port, folder, owner: Mutex::new(Some(owner)) };
+        let node = Self {
+            port,
+            is_open: !config.contains("requirepass"),
+            folder,
+            owner: Mutex::new(Some(owner)),
+        };
         node.wait_until("it serves", "PING", &[], "PONG").await;
         node
     }
@@ -95,9 +94,7 @@ impl Node {
 
     /// The answer of one command, or the error, as text.
     pub(crate) async fn ask(&self, command: &str, arguments: &[&str]) -> String {
-        let is_sentinel = self.folder.join("redis.conf");
-        let is_sentinel = std::fs::read_to_string(is_sentinel).unwrap().contains("monitor main");
-        let login = if is_sentinel { String::new() } else { format!(":{PASSWORD}@") };
+        let login = if self.is_open { String::new() } else { format!(":{PASSWORD}@") };
         let client = redis::Client::open(format!("redis://{login}{}", self.address())).unwrap();
         let mut question = redis::cmd(command);
         question.arg(arguments);

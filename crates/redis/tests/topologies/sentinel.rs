@@ -13,7 +13,7 @@ use crate::{config, connect, event, publish_until, round_trip, subscribe};
 async fn a_failover_loses_nothing_that_a_replica_had_accepted() {
     let primary = Node::start("").await;
     let replica = Node::replica_of(&primary).await;
-    let sentinel = Node::sentinel(&primary).await;
+    let sentinel = Node::sentinel(&primary, "").await;
     // A sentinel that is gone is passed over.
     let hosts = format!("127.0.0.1:{},{}", free_port(), sentinel.address());
     let url = format!("redis+sentinel://:{PASSWORD}@{hosts}/main/1");
@@ -60,14 +60,15 @@ async fn sentinels_that_do_not_answer_are_named_without_the_password() {
 }
 
 #[tokio::test]
-async fn a_service_that_no_sentinel_knows_is_said() {
+async fn a_sentinel_may_ask_for_the_password_and_says_which_service_it_does_not_know() {
     let primary = Node::start("").await;
-    let replica = Node::replica_of(&primary).await;
-    let sentinel = Node::sentinel(&primary).await;
-    let url = format!("redis+sentinel://:{PASSWORD}@{}/mian", sentinel.address());
-    let config = config(&url).with_connect_timeout(Duration::from_millis(300));
+    let _replica = Node::replica_of(&primary).await;
+    let sentinel = Node::sentinel(&primary, &format!("requirepass {PASSWORD}")).await;
+    let url = format!("redis+sentinel://:{PASSWORD}@{}", sentinel.address());
+    let broker = connect(&format!("{url}/main")).await;
+    broker.publish_one(&event(1)).await.unwrap();
+    let config = config(&format!("{url}/mian")).with_connect_timeout(Duration::from_secs(2));
     let error = RedisBroker::connect(config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
     assert!(format!("{error:?}").contains("knows no service `mian`"), "{error:?}");
-    drop(replica);
 }

@@ -31,7 +31,8 @@ pub struct RedisConfig {
 /// What a publish waits for replicas where nobody says: far longer than one takes that keeps up.
 const WAIT: Duration = Duration::from_secs(1);
 
-const SCHEMES: &[&str] = &["redis", "rediss"];
+const SCHEMES: &[&str] =
+    &["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
 
 impl RedisConfig {
     /// A broker at `server` that leaves everything else as it is.

@@ -36,6 +36,23 @@ fn redis_takes_its_keys() {
 }
 
 #[test]
+fn redis_may_stand_behind_sentinels_or_in_a_cluster() {
+    for (url, shown) in [
+        ("redis+sentinel://u:hare@h1,h2:26379/main/2", "redis+sentinel://u:***@h1,h2:26379/main/2"),
+        ("rediss+sentinel://:hare@h/main", "rediss+sentinel://:***@h/main"),
+        ("redis+cluster://u:hare@h1:7000,h2:7000", "redis+cluster://u:***@h1:7000,h2:7000"),
+        ("rediss+cluster://h1,h2", "rediss+cluster://h1,h2"),
+    ] {
+        let text = format!("[broker]\ntype = \"redis\"\nurl = \"{url}\"\n");
+        let BackendConfig::Redis(redis) = backend(&text) else { panic!("no redis") };
+        assert_eq!(redis.server.url.expose(), url);
+        assert!(config(&text).describe().contains(shown), "{}", config(&text).describe());
+    }
+    let found = problems("[broker]\ntype = \"redis\"\nurl = \"redis-sentinel://h/main\"\n");
+    assert!(found[0].contains("redis+sentinel") && found[0].contains("redis+cluster"), "{found:?}");
+}
+
+#[test]
 fn kafka_takes_its_keys_and_every_property_of_its_client() {
     let BackendConfig::Kafka(kafka) = backend(
         "[broker]\ntype = \"kafka\"\nurl = \"kafka://h1:9092,h2:9092\"\nreplication = 3\n\
