@@ -27,8 +27,11 @@ pub fn build_tools() -> Result<()> {
     found_or_installed("OpenSSL for pkg-config", "libssl-dev", openssl).map(drop)
 }
 
-/// Where a program is, given its name or its full path; its package is installed first if need be.
-pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
+/// Where a program is, given its name or its full path; Debian's package of it is installed first if need be.
+///
+/// # Errors
+/// When it is missing and cannot be installed; the text is the command to type.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
     found_or_installed(name, package, || {
         let path = std::env::var_os("PATH").unwrap_or_default();
         // Debian keeps servers in sbin, which is not on everybody's path.

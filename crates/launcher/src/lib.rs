@@ -50,7 +50,7 @@ mod recipe;
 mod server;
 
 pub use error::{LaunchError, Result};
-pub use install::build_tools;
+pub use install::{build_tools, program};
 pub use kind::Kind;
 pub use options::Options;
 pub use server::{Proxied, Server};

@@ -17,6 +17,7 @@ use trunkline_core::Result;
 use crate::consume::{Leave, Role, Seat};
 use crate::error::{disconnected, driver};
 use crate::lock;
+use crate::tap::Tap;
 use crate::topology::{PASSIVE, QueueOf};
 
 /// How often a member looks whether it has more than its share.
@@ -36,6 +37,7 @@ pub(crate) struct Slot {
 }
 
 struct SlotState {
+    tap: Option<Arc<Tap>>,
     /// Since when deliveries come from it; absent while they do not.
     owned: Option<Instant>,
     handed_over: Option<Instant>,
@@ -45,8 +47,24 @@ struct SlotState {
 
 impl Slot {
     pub(crate) fn new(queue: QueueOf) -> Self {
-        let state = SlotState { owned: None, handed_over: None, kept_until: None, penalty: KEPT };
+        let state = SlotState {
+            tap: None,
+            owned: None,
+            handed_over: None,
+            kept_until: None,
+            penalty: KEPT,
+        };
         Self { queue, hand_over: Notify::new(), state: Mutex::new(state) }
+    }
+
+    /// Notes the channel that takes from it.
+    pub(crate) fn attach(&self, tap: &Arc<Tap>) {
+        lock(&self.state).tap = Some(Arc::clone(tap));
+    }
+
+    /// Whether something of it is out: it can be handed over only when that has ended.
+    fn is_busy(&self) -> bool {
+        lock(&self.state).tap.as_ref().is_some_and(|tap| tap.is_busy())
     }
 
     /// Notes a delivery.
@@ -71,6 +89,7 @@ impl Slot {
     pub(crate) fn disown(&self, handed_over: bool) {
         let mut state = lock(&self.state);
         state.owned = None;
+        state.tap = None;
         if handed_over {
             state.handed_over = Some(Instant::now());
         }
@@ -186,13 +205,14 @@ pub(crate) async fn balance(
     true
 }
 
-/// Hands over what is more than `share`, the longest owned first.
+/// Hands over what is more than `share`: what is idle first, then what was owned longest.
 fn hand_over_surplus(slots: &[Arc<Slot>], share: usize) {
     let now = Instant::now();
-    let mut owned: Vec<(Instant, &Arc<Slot>)> =
-        slots.iter().filter_map(|slot| Some((slot.owned()?, slot))).collect();
+    let place = |slot: &Arc<Slot>| Some((slot.is_busy(), slot.owned()?));
+    let mut owned: Vec<((bool, Instant), &Arc<Slot>)> =
+        slots.iter().filter_map(|slot| Some((place(slot)?, slot))).collect();
     let surplus = owned.len().saturating_sub(share);
-    owned.sort_by_key(|(since, _)| *since);
+    owned.sort_by_key(|(place, _)| *place);
     let may_go = owned.into_iter().filter(|(_, slot)| slot.may_go(now));
     for (_, slot) in may_go.take(surplus) {
         slot.hand_over.notify_one();

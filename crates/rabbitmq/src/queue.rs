@@ -28,10 +28,13 @@ use crate::mutant::Mutant;
 use crate::names::PROBE;
 use crate::registry::event_key;
 use crate::tap::{LINGER, Tap};
+use crate::topology::PASSIVE;
 
 /// How long the server may take to answer before the channel is left to itself.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+/// How often a queue that is quiet is asked whether it has a consumer.
+const CHECK: Duration = Duration::from_secs(3);
 /// How much is received before acknowledgements have their turn.
 const BURST: usize = 256;
 
@@ -135,6 +138,7 @@ impl Runner {
                 let _stale = self.slot.hand_over.notified().now_or_never();
                 let tap = Tap::new(live.clone(), channel.clone(), self.prefetch);
                 let tap = Arc::new(tap);
+                self.slot.attach(&tap);
                 Ok(Open { channel, consumer, tap, synced: false })
             }
             Err(error) => {
@@ -148,6 +152,9 @@ impl Runner {
         let slot = Arc::clone(&self.slot);
         let mut ending = self.ending.clone();
         let mut flush_at: Option<Instant> = None;
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_quiet = true;
         loop {
             let timer = async {
                 match flush_at {
@@ -166,8 +173,15 @@ impl Runner {
                 }
                 () = open.tap.wake.notified() => {}
                 () = timer => {}
+                _ = check.tick() => {
+                    if is_quiet && !self.is_attached(&open).await {
+                        return self.lose(open).await;
+                    }
+                    is_quiet = true;
+                }
                 next = open.consumer.next() => match next {
                     Some(Ok(message)) => {
+                        is_quiet = false;
                         if !self.receive(&mut open, message).await {
                             return self.lose(open).await;
                         }
@@ -192,6 +206,18 @@ impl Runner {
                 }
                 flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
             }
+        }
+    }
+
+    /// Whether the queue has a consumer, this one or another that is served before it.
+    ///
+    /// A queue that is deleted and at once made again can have none, with nobody told.
+    async fn is_attached(&self, open: &Open) -> bool {
+        let name = self.slot.queue.name.clone();
+        let asking = open.channel.queue_declare(name, PASSIVE, FieldTable::default());
+        match timeout(ANSWER, asking).await {
+            Ok(Ok(told)) => told.consumer_count() > 0,
+            _ => false,
         }
     }
 

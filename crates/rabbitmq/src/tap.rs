@@ -99,6 +99,11 @@ impl Tap {
         }
     }
 
+    /// Whether something of it is out.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.out.load(Ordering::Acquire) > 0
+    }
+
     /// Waits until nothing of it is out.
     pub(crate) async fn idle(&self) {
         loop {

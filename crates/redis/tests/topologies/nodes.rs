@@ -62,8 +62,10 @@ impl Node {
             folder.display()
         );
         std::fs::write(&file, ours).unwrap();
+        let server = trunkline_launcher::program("redis-server", "redis-server").unwrap();
         let owner = Command::new("sh")
-            .args(["-c", OWNER, "sh", "redis-server"])
+            .args(["-c", OWNER, "sh"])
+            .arg(server)
             .arg(&file)
             .args(mode)
             .stdin(Stdio::piped())
