@@ -85,6 +85,9 @@ pub(crate) struct Leave {
     pub(crate) deadline: Option<Instant>,
 }
 
+/// How often a process that stood still looks whether the server still knows it.
+pub(crate) const STALE_LOOK: Duration = Duration::from_millis(20);
+
 /// A live subscription at RabbitMQ.
 pub(crate) struct RabbitMqSubscription {
     seat: Arc<Seat>,
@@ -151,6 +154,15 @@ impl Subscription for RabbitMqSubscription {
         max: usize,
         out: &mut Vec<Delivery>,
     ) -> Poll<Result<bool>> {
+        if !self.seat.shared.consume_link.is_fresh() {
+            // What is here may be another member's by now: first the server is asked.
+            let waker = cx.waker().clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(STALE_LOOK).await;
+                waker.wake();
+            });
+            return Poll::Pending;
+        }
         let mut inbox = lock(&self.seat.inbox);
         let before = out.len();
         while out.len() - before < max && !inbox.is_ended() {

@@ -89,6 +89,10 @@ impl Inbox {
             return None;
         }
         while let Some((place, mut entry)) = self.ready.pop_first() {
+            // The server gives it to a member again.
+            if entry.tap.is_dead() {
+                continue;
+            }
             let lane = entry.event.attributes().lane();
             if let Some(id) = lane {
                 let lane = self.lanes.entry(id).or_default();

@@ -181,8 +181,9 @@ impl Lane {
             self.flight.insert(number, job);
             match first {
                 Poll::Pending => confirms.push(confirming),
-                Poll::Ready((number, outcome)) => {
-                    if !self.settle(number, outcome) {
+                // Seldom, but a thread that was kept waiting finds the answer there.
+                Poll::Ready(done) => {
+                    if !self.collect(done, confirms).await {
                         return false;
                     }
                 }

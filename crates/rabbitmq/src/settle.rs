@@ -8,7 +8,7 @@ use trunkline_core::{DeadLetter, Error, Event, Result, Settle, Settling, Verdict
 
 use crate::codec::{Message, encode};
 use crate::config::SLOTS;
-use crate::consume::{Role, Seat};
+use crate::consume::{Role, STALE_LOOK, Seat};
 use crate::error::fenced;
 use crate::inbox::{Entry, Out};
 use crate::lock;
@@ -75,9 +75,8 @@ impl Settle for Seat {
 impl Seat {
     /// Waits until it is known whether the server still knows this process, which stood still.
     async fn refresh(&self) {
-        const LOOK: Duration = Duration::from_millis(20);
         while !self.shared.consume_link.is_fresh() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(STALE_LOOK).await;
         }
     }
 

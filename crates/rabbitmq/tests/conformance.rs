@@ -10,7 +10,9 @@ use trunkline_launcher::Kind;
 use trunkline_testing::broker::BrokerConditions;
 use trunkline_testing::{Fixture, Suite};
 
-use support::{broker, capabilities, config, connect, with_hooks};
+use support::{
+    acknowledgements_right_before_a_close_land, broker, capabilities, config, connect, with_hooks,
+};
 
 async fn shared(conditions: BrokerConditions) -> Result<Fixture<Arc<dyn Broker>>> {
     let broker: Arc<dyn Broker> = Arc::new(connect(config(&conditions)?).await?);
@@ -22,6 +24,9 @@ fn main() -> ExitCode {
         .on(Kind::RabbitMq)
         .broker("rabbitmq/value", &capabilities(), broker)
         .bus("rabbitmq/shared", &capabilities(), shared)
+        .case("rabbitmq/value/acknowledgements_right_before_a_close_land", || {
+            acknowledgements_right_before_a_close_land(|config| config)
+        })
         .faults("rabbitmq/value", &capabilities(), broker)
         .run()
 }

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use trunkline_core::Result;
 use trunkline_launcher::Kind;
-use trunkline_rabbitmq::{Mutant, RabbitMqBroker};
+use trunkline_rabbitmq::{Mutant, RabbitMqBroker, RabbitMqConfig};
 use trunkline_testing::broker::BrokerConditions;
-use trunkline_testing::{Fixture, Suite};
+use trunkline_testing::{Check, Failure, Fixture, Suite};
 
-use support::{broker, capabilities, config, connect, with_hooks};
+use support::{
+    acknowledgements_right_before_a_close_land, broker, capabilities, config, connect, with_hooks,
+};
 
 async fn broken(conditions: BrokerConditions, mutant: Mutant) -> Result<Fixture<RabbitMqBroker>> {
     let broker = connect(config(&conditions)?.with_mutant(mutant)).await?;
@@ -23,7 +25,7 @@ const MUTANTS: &[(&str, Mutant, &[&str])] = &[
     (
         "no_mandatory",
         Mutant::NoMandatory,
-        &["broker/a_topic_that_nobody_takes_is_unroutable_and_the_error_says_what_to_do"],
+        &["broker/what_nobody_takes_is_kept_for_a_group_to_come_or_refused_with_what_to_do"],
     ),
     (
         "at_most_once_delay",
@@ -33,17 +35,12 @@ const MUTANTS: &[(&str, Mutant, &[&str])] = &[
     (
         "hand_over_by_cancel",
         Mutant::HandOverByCancel,
-        &["faults/members_that_join_and_leave_cleanly_under_load_lose_double_and_overlap_nothing"],
+        &["broker/order_holds_while_members_come_and_go"],
     ),
     (
         "no_alternate_exchange",
         Mutant::NoAlternateExchange,
         &["broker/what_is_no_event_is_delivered_raw_with_its_defect_and_others_go_on"],
-    ),
-    (
-        "no_barrier",
-        Mutant::NoBarrier,
-        &["faults/members_that_join_and_leave_cleanly_under_load_lose_double_and_overlap_nothing"],
     ),
     (
         "no_flush_on_close",
@@ -52,6 +49,14 @@ const MUTANTS: &[(&str, Mutant, &[&str])] = &[
     ),
 ];
 
+async fn no_barrier() -> Check {
+    let broken = |config: RabbitMqConfig| config.with_mutant(Mutant::NoBarrier);
+    match acknowledgements_right_before_a_close_land(broken).await {
+        Err(_) => Ok(()),
+        Ok(()) => Err(Failure::new("the mutant's acknowledgements all land")),
+    }
+}
+
 fn main() -> ExitCode {
     let mut suite = Suite::new().on(Kind::RabbitMq);
     for (name, mutant, properties) in MUTANTS {
@@ -59,5 +64,5 @@ fn main() -> ExitCode {
         let make = |conditions| broken(conditions, *mutant);
         suite = suite.mutant(&label, &capabilities(), broker, make, properties);
     }
-    suite.run()
+    suite.case("rabbitmq/mutants/no_barrier", no_barrier).run()
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite as _, Value};
 use smol_str::SmolStr;
-use trunkline_core::cloudevents::{Headers, from_headers, from_json};
+use trunkline_core::cloudevents::{Headers, from_headers, from_json, visit_headers};
 use trunkline_core::{
     Attributes, Audience, DEFAULT_SOURCE, Data, Error, ErrorKind, Event, EventId, Result, Topic,
 };
@@ -27,14 +27,11 @@ pub(crate) fn write(
     audience: Audience,
     headers: &[(SmolStr, Bytes)],
 ) {
-    command.write_arg(b"ce_specversion");
-    command.write_arg(b"1.0");
-    let attributes = event.attributes();
-    attributes.visit(|name, value| {
-        command.write_arg_fmt(format_args!("ce_{name}"));
-        command.write_arg(value.to_text().as_bytes());
+    visit_headers(event, Headers::Underscore, |name, value| {
+        command.write_arg(name.as_bytes());
+        command.write_arg(value.as_bytes());
     });
-    if let Some(trace) = attributes.trace() {
+    if let Some(trace) = event.attributes().trace() {
         command.write_arg(b"traceparent");
         command.write_arg_fmt(trace);
     }

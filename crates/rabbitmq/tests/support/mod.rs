@@ -1,5 +1,7 @@
 //! How the suite makes RabbitMQ brokers, and gets at the server behind their back.
 
+mod landing;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use trunkline_core::{
 use trunkline_rabbitmq::{RabbitMqBroker, RabbitMqConfig};
 use trunkline_testing::Fixture;
 use trunkline_testing::broker::BrokerConditions;
+
+pub(crate) use landing::acknowledgements_right_before_a_close_land;
 
 /// As few as three members can share: each is a quorum queue, and all properties share one node.
 const PARTITIONS: u32 = 3;
