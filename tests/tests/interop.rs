@@ -239,7 +239,7 @@ fn within_limit(check: impl Future<Output = ()>) -> Result<(), Failed> {
         .expect("the runtime starts");
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, check).await });
     runtime.shutdown_background();
-    ended.map_err(|_| Failed::from(format!("it has not ended after {LIMIT:?}")))
+    ended.map_err(|_late| Failed::from(format!("it has not ended after {LIMIT:?}")))
 }
 
 fn main() -> ExitCode {

@@ -189,20 +189,27 @@ pub(crate) async fn balance(
         }
         // Whoever subscribes waits for this.
         drop(counted.take());
-        let owned = slots.iter().filter(|slot| slot.owned().is_some()).count();
-        // One queue is nobody's surplus, and what is shared freely has no owner.
-        if owned < 2 || is_shared {
-            continue;
-        }
-        match presence.count(&queue).await {
-            Ok(members) => hand_over_surplus(&slots, slots.len().div_ceil(members.max(1))),
-            Err(error) => tracing::debug!(%error, "the members are not counted"),
+        // What is shared freely has no owner.
+        if !is_shared {
+            keep_share_fair(&mut presence, &queue, &slots).await;
         }
     }
     if let Some((channel, _consumer)) = presence.open.take() {
         seat.shared.leave(channel).await;
     }
     true
+}
+
+/// Hands over what is more than this member's share.
+async fn keep_share_fair(presence: &mut Presence, queue: &ShortString, slots: &[Arc<Slot>]) {
+    // One queue is nobody's surplus.
+    if slots.iter().filter(|slot| slot.owned().is_some()).count() < 2 {
+        return;
+    }
+    match presence.count(queue).await {
+        Ok(members) => hand_over_surplus(slots, slots.len().div_ceil(members.max(1))),
+        Err(error) => tracing::debug!(%error, "the members are not counted"),
+    }
 }
 
 /// Hands over what is more than `share`: what is idle first, then what was owned longest.

@@ -59,13 +59,8 @@ async fn check(shared: &Shared, group: &Group, record: &GroupRecord) {
         match shared.ask_to_confirm(queue.name.clone(), ANSWER).await {
             Ok(()) | Err(Failed::Closed | Failed::Disconnected | Failed::Refused) => continue,
             Err(Failed::Unroutable) => {}
-            Err(Failed::NoConfirm) => {
-                tracing::warn!(queue = %queue.name, "a queue confirms nothing and is made again");
-                if let Err(error) = delete(shared, queue.name).await {
-                    tracing::warn!(%error, "a queue that confirms nothing cannot be deleted");
-                    continue;
-                }
-            }
+            Err(Failed::NoConfirm) if delete(shared, queue.name).await => {}
+            Err(Failed::NoConfirm) => continue,
         }
         if let Err(error) = shared.restore_group(group, record).await {
             tracing::warn!(%error, %group, "a group cannot be declared again");
@@ -88,7 +83,17 @@ impl Shared {
     }
 }
 
-async fn delete(shared: &Shared, queue: ShortString) -> Result<()> {
+/// Deletes a queue that confirms nothing; false when that fails, and it is tried again later.
+async fn delete(shared: &Shared, queue: ShortString) -> bool {
+    tracing::warn!(%queue, "a queue confirms nothing and is made again");
+    let deleted = try_delete(shared, queue).await;
+    if let Err(error) = &deleted {
+        tracing::warn!(%error, "a queue that confirms nothing cannot be deleted");
+    }
+    deleted.is_ok()
+}
+
+async fn try_delete(shared: &Shared, queue: ShortString) -> Result<()> {
     let channel = shared.control_channel("repair").await?;
     let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
     shared.leave(channel).await;
