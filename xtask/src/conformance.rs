@@ -28,7 +28,7 @@ type Table = BTreeMap<(usize, String), BTreeMap<usize, Outcome>>;
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     let mut table = Table::new();
     for (column, backend) in BACKENDS.iter().enumerate() {
-        let path = workspace.path(&format!("{RECORDS}/{backend}.tsv"));
+        let path = workspace.path(format!("{RECORDS}/{backend}.tsv"));
         match std::fs::read_to_string(&path) {
             Ok(text) => add(&mut table, column, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
