@@ -163,6 +163,9 @@ impl Clients {
             // Bounds how late a partition that was paused goes on.
             .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "100")
+            // With the default of a second, a consumer that reads faster than its queue is long stands
+            // still most of the time.
+            .set("fetch.queue.backoff.ms", "10")
             // The default of 64 MiB for each consumer is much with many subscriptions.
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.message.max.bytes", self.config.max_record_bytes().to_string());

@@ -1,5 +1,7 @@
 //! A subscription's seat: shared by the thread that polls Kafka, the subscriber, and its deliveries.
 
+mod given_back;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -389,21 +391,5 @@ impl Seat {
         drop(desk);
         self.changed.notify_all();
         wanted
-    }
-
-    pub(crate) fn put_back(&self, token: u64, event: Event, back: Back) -> Result<()> {
-        let mut desk = self.desk();
-        let outcome = desk.put_back(token, event, back);
-        let waker = desk.wake();
-        drop(desk);
-        self.tell(waker);
-        outcome
-    }
-
-    /// What a delivery is made of beside its event.
-    pub(crate) fn raw(&self, token: u64) -> Result<(Option<Extras>, bool)> {
-        let desk = self.desk();
-        desk.check(token)?;
-        Ok(desk.extras(token))
     }
 }
