@@ -253,9 +253,17 @@ impl Event {
     }
 
     fn decode<T: DomainEvent>(&self) -> Result<T> {
-        let data = self.data()?;
+        // Data that came as bytes is only looked at: to share it costs an allocation.
+        let encoded;
+        let data = match self.0.payload.data() {
+            Some(data) => data,
+            None => {
+                encoded = self.data()?;
+                &encoded
+            }
+        };
         let codec = Codec::for_content_type(data.content_type.as_deref());
-        T::decode(&data.bytes.unwrap_or_default(), codec)
+        T::decode(data.bytes.as_ref().unwrap_or(&Bytes::new()), codec)
     }
 
     /// The event-store stream of the event: its type's own, else `<topic>/<key>`, else `<topic>`.

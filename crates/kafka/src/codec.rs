@@ -172,7 +172,7 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
     let mut own = Own::default();
     own.read(headers.iter().map(|header| (header.key, header.value)));
     let topic = own.topic.clone().unwrap_or_else(|| topic.clone());
-    let payload = message.payload().map(Bytes::copy_from_slice);
+    let payload = || message.payload().map(Bytes::copy_from_slice);
     let read = match own.structured {
         true => from_json(message.payload().unwrap_or_default(), Some(&topic)).and_then(|event| {
             event.amend(|attributes| {
@@ -180,12 +180,12 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
                 Ok(())
             })
         }),
-        false => from_binary(&headers, &topic, &own, payload.clone()),
+        false => from_binary(&headers, &topic, &own, payload()),
     };
     let read = read.map(|event| keyed(event, message.key()));
     let (event, defect) = match read {
         Ok(event) => (event, None),
-        Err(defect) => (unreadable(message, &topic, payload), Some(defect)),
+        Err(defect) => (unreadable(message, &topic, payload()), Some(defect)),
     };
     let extras = extras_of(message, &event, &own, defect.is_some());
     Record {
