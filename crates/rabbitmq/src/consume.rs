@@ -227,7 +227,7 @@ impl Member {
             let runner = Runner::new(Arc::clone(&seat), slot, share, ending.clone());
             runners.spawn(runner.run());
         }
-        runners.spawn(stop_gathering(Arc::clone(&seat)));
+        runners.spawn(stop_gathering(Arc::clone(&seat), ending.clone()));
         runners.spawn(balance(Arc::clone(&seat), slots, ending, counted));
         let leave = until_leaving(&seat, &mut leaving).await;
         seat.with_inbox(Inbox::end);
@@ -283,8 +283,10 @@ async fn gather(seat: &Arc<Seat>, queues: &[QueueOf], prefetch: usize) -> Result
     Ok(())
 }
 
-async fn stop_gathering(seat: Arc<Seat>) -> bool {
-    tokio::time::sleep(GATHERING).await;
-    seat.with_inbox(Inbox::stop_gathering);
+async fn stop_gathering(seat: Arc<Seat>, mut ending: watch::Receiver<Option<Leave>>) -> bool {
+    let ended = ending.wait_for(Option::is_some);
+    if timeout(GATHERING, ended).await.is_err() {
+        seat.with_inbox(Inbox::stop_gathering);
+    }
     true
 }

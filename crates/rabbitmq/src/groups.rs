@@ -61,14 +61,16 @@ impl Shared {
         declared
     }
 
-    /// Declares a group again whose queues have vanished; publishers are told that they are young.
+    /// Declares a group again whose queues have vanished; publishers are told that they are young,
+    /// and members that they are others.
     pub(crate) async fn restore_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
         if !self.topology.owns(group) {
             return self.declare_group(group, record).await;
         }
         let again = GroupLine::group(group, record.clone());
         self.registry.append(line(&again)?).await?;
-        self.declare_group(group, record).await
+        self.declare_group(group, record).await?;
+        self.registry.append(line(&GroupLine::Restored { name: group.clone() })?).await
     }
 
     pub(crate) fn attempts_of(&self, group: &Group) -> Arc<Log<Attempts>> {

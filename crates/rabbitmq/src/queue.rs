@@ -26,7 +26,7 @@ use crate::link::{Live, jittered};
 use crate::lock;
 use crate::mutant::Mutant;
 use crate::names::PROBE;
-use crate::registry::event_key;
+use crate::registry::{Registry, event_key};
 use crate::tap::{LINGER, Tap};
 use crate::topology::PASSIVE;
 
@@ -55,6 +55,8 @@ pub(crate) struct Open {
     pub(crate) tap: Arc<Tap>,
     /// Whether attempts that others have written are known.
     synced: bool,
+    /// How often the group had been made again by then.
+    restored: u64,
 }
 
 pub(crate) struct Runner {
@@ -119,6 +121,7 @@ impl Runner {
     async fn open(&self, live: &Live) -> Result<Open> {
         const OPERATION: &str = "consume";
         let wrong = |cause| driver(OPERATION, cause);
+        let restored = self.restored();
         let channel = live.channel(OPERATION).await?;
         let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
         let name = self.slot.queue.name.clone();
@@ -139,7 +142,7 @@ impl Runner {
                 let tap = Tap::new(live.clone(), channel.clone(), self.prefetch);
                 let tap = Arc::new(tap);
                 self.slot.attach(&tap);
-                Ok(Open { channel, consumer, tap, synced: false })
+                Ok(Open { channel, consumer, tap, synced: false, restored })
             }
             Err(error) => {
                 self.seat.shared.leave(channel).await;
@@ -155,6 +158,8 @@ impl Runner {
         let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_quiet = true;
+        let mut restored = self.seat.shared.registry.read(|known| known.restored.subscribe());
+        restored.mark_changed();
         loop {
             let timer = async {
                 match flush_at {
@@ -170,6 +175,11 @@ impl Runner {
                 () = slot.hand_over.notified() => {
                     let landed = self.drain(open, None).await;
                     return if landed { End::HandedOver } else { End::Lost };
+                }
+                Ok(()) = restored.changed() => {
+                    if self.restored() != open.restored {
+                        return self.lose(open).await;
+                    }
                 }
                 () = open.tap.wake.notified() => {}
                 () = timer => {}
@@ -207,6 +217,17 @@ impl Runner {
                 flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
             }
         }
+    }
+
+    /// How often the group was made again.
+    ///
+    /// The server moves a consumer of a queue that is deleted and soon made again to the new one by
+    /// itself, and its channel then drops what the new queue sends under numbers that the old one had
+    /// used. So every member begins anew.
+    fn restored(&self) -> u64 {
+        let Some(group) = self.seat.group() else { return 0 };
+        let count = |known: &Registry| known.restored.borrow().get(group).copied();
+        self.seat.shared.registry.read(count).unwrap_or_default()
     }
 
     /// Whether the queue has a consumer, this one or another that is served before it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
+use tokio::sync::watch;
 use trunkline_core::{Event, Group, Topic};
 
 use crate::log::Fold;
@@ -22,6 +23,10 @@ pub(crate) enum GroupLine {
         settings: GroupRecord,
         /// When its queues were made.
         at: Timestamp,
+    },
+    /// Its queues had vanished and were made again.
+    Restored {
+        name: Group,
     },
     Deleted {
         name: Group,
@@ -40,12 +45,17 @@ pub(crate) struct Registry {
     topology: Arc<Topology>,
     pub(crate) groups: BTreeMap<Group, GroupRecord>,
     pub(crate) letters: BTreeSet<(Topic, Option<Group>)>,
+    /// How often the queues of each group were made again.
+    pub(crate) restored: watch::Sender<BTreeMap<Group, u64>>,
 }
 
 impl Fold for Registry {
     fn fold(&mut self, record: &[u8]) {
         match serde_json::from_slice(record) {
             Ok(GroupLine::Group { name, settings, at }) => self.declare(name, settings, at),
+            Ok(GroupLine::Restored { name }) => {
+                self.restored.send_modify(|restored| *restored.entry(name).or_default() += 1);
+            }
             Ok(GroupLine::Deleted { name }) => drop(self.groups.remove(&name)),
             Ok(GroupLine::Letters { topic, group }) => drop(self.letters.insert((topic, group))),
             Err(error) => tracing::warn!(%error, "a record of the log of groups cannot be read"),
@@ -62,7 +72,12 @@ impl GroupLine {
 
 impl Registry {
     pub(crate) fn new(topology: &Arc<Topology>) -> Self {
-        Self { topology: Arc::clone(topology), groups: BTreeMap::new(), letters: BTreeSet::new() }
+        Self {
+            topology: Arc::clone(topology),
+            groups: BTreeMap::new(),
+            letters: BTreeSet::new(),
+            restored: watch::Sender::default(),
+        }
     }
 
     fn declare(&mut self, name: Group, settings: GroupRecord, at: Timestamp) {
