@@ -103,6 +103,11 @@ impl EventBusBuilder {
         capabilities.require(lanes, "priority_lanes", asker())?;
         let drops = channel.on_full == trunkline_core::OnFull::DropOldest;
         capabilities.require(capabilities.drop_oldest || !drops, "drop_oldest", asker())?;
+        // `on_full` is for the bound on unanswered publishes too.
+        let fails =
+            channel.on_full == trunkline_core::OnFull::Error && channel.unconfirmed.is_none();
+        let bounds = channel.buffer.is_some() || fails;
+        capabilities.require(capabilities.buffer || !bounds, "buffer", asker())?;
         if channel.consumers.is_empty() {
             return Ok(());
         }
@@ -116,7 +121,9 @@ impl EventBusBuilder {
         for group in &channel.consumers {
             let mut spec = GroupSpec::new(group.clone(), channel.topics.iter().cloned());
             spec.buffer = channel.buffer;
-            spec.on_full = channel.on_full;
+            if capabilities.buffer {
+                spec.on_full = channel.on_full;
+            }
             spec.order = channel.order;
             spec.lanes = channel.lanes;
             admin.declare_group(spec).await?;

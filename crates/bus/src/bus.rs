@@ -121,8 +121,9 @@ impl EventBus {
         let fallback = Channel::new("default", []);
         let channel = covering.unwrap_or(&fallback);
         let name = consumer.display_name(group.as_ref());
-        let (settings, options) = consumer.resolve(group.as_ref(), patterns, channel)?;
         let capabilities = self.inner.broker.capabilities();
+        let resolved = consumer.resolve(group.as_ref(), patterns, channel, capabilities);
+        let (settings, options) = resolved?;
         let asker = format!("consumer `{name}`");
         capabilities.require(capabilities.dead_letters, "dead_letters", asker)?;
         let mut types: Vec<_> = consumer.handlers.iter().map(|h| h.event_type).collect();

@@ -19,9 +19,11 @@ pub struct Channel {
     pub topics: Vec<Pattern>,
     /// Durable groups that are made when the bus starts, before anything is published.
     pub consumers: Vec<Group>,
-    /// Undelivered events that each group keeps; the broker's own default when absent.
+    /// Undelivered events that each group keeps; the broker's own default when absent. Needs the
+    /// capability `buffer`, which brokers with a server lack.
     pub buffer: Option<usize>,
-    /// What happens when the buffer is full.
+    /// What happens when the buffer is full, or the room for unanswered publishes; `Error` needs one of
+    /// the two.
     pub on_full: OnFull,
     /// Deliveries that each consumer holds, waiting ones included; as many as its concurrency asks
     /// for when absent.

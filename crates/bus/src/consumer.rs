@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline_core::{
-    Error, ErrorKind, Group, OnFull, Order, Pattern, Result, StartAt, SubscribeOptions,
+    Capabilities, Error, ErrorKind, Group, OnFull, Order, Pattern, Result, StartAt,
+    SubscribeOptions,
 };
 
 use crate::channel::Channel;
@@ -252,6 +253,7 @@ impl Consumer {
         group: Option<&Group>,
         patterns: Vec<Pattern>,
         channel: &Channel,
+        capabilities: &Capabilities,
     ) -> Result<(Settings, SubscribeOptions)> {
         let own = &self.settings;
         let concurrency = own.concurrency.unwrap_or(channel.concurrency);
@@ -274,13 +276,15 @@ impl Consumer {
         }
         let mut options = SubscribeOptions::broadcast(patterns)
             .with_prefetch(prefetch)
-            .with_start(own.start)
+            .with_start(own.start.clone())
             .with_order(settings.order);
         options.group = group.cloned();
         options.lanes = settings.lanes;
         (options.buffer, options.on_full) = match own.buffer {
             Some((events, on_full)) => (Some(events), on_full),
-            None => (channel.buffer, channel.on_full),
+            None if capabilities.buffer => (channel.buffer, channel.on_full),
+            // What the channel says is for its publishes alone.
+            None => (channel.buffer, OnFull::default()),
         };
         Ok((settings, options))
     }

@@ -26,11 +26,11 @@ mod trace;
 
 pub use attributes::{AttributeValue, Attributes, Kind, Priority};
 pub use broker::{
-    Audience, BatchResult, Broker, BrokerAdmin, BrokerExt, Capabilities, DeadLetter,
-    DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Delivery, Durability, FailureCause,
-    GroupInfo, GroupSpec, Health, HealthStatus, OnFull, Order, PublishOptions, Publishing, Settle,
-    Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions, Subscription,
-    SubscriptionExt, TopicInfo, Unsettled, Verdict, WireOverrides,
+    Audience, BatchResult, Broker, BrokerAdmin, BrokerExt, BrokerPosition, Capabilities,
+    DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Delivery, Durability,
+    FailureCause, GroupInfo, GroupSpec, Health, HealthStatus, OnFull, Order, PublishOptions,
+    Publishing, Settle, Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions,
+    Subscription, SubscriptionExt, TopicInfo, Unsettled, Verdict, WireOverrides,
 };
 pub use builder::{DEFAULT_SOURCE, EventBuilder};
 pub use codec::{Codec, Data};

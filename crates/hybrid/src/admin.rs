@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use smol_str::format_smolstr;
 use trunkline_core::{
     BrokerAdmin, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Error, ErrorKind, EventId,
-    Group, GroupInfo, GroupSpec, Result, StoredDeadLetter, TopicInfo,
+    Group, GroupInfo, GroupSpec, OnFull, Result, StoredDeadLetter, SubscribeOptions, TopicInfo,
 };
 
 use crate::broker::HybridBroker;
@@ -60,8 +60,18 @@ impl BrokerAdmin for HybridBroker {
     async fn declare_group(&self, spec: GroupSpec) -> Result<()> {
         self.inner.check_open("declare group")?;
         let (local, remote) = self.admins()?;
-        local.declare_group(spec.clone()).await.map_err(on(LOCAL))?;
-        remote.declare_group(spec).await.map_err(on(REMOTE))
+        let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
+        options.start = spec.start.clone();
+        options.buffer = spec.buffer;
+        options.on_full = spec.on_full;
+        options.lanes = spec.lanes;
+        self.inner.capabilities.check_subscribe(&options)?;
+        let mut there = spec.clone();
+        if !self.inner.remote.capabilities().buffer {
+            (there.buffer, there.on_full) = (None, OnFull::default());
+        }
+        local.declare_group(spec).await.map_err(on(LOCAL))?;
+        remote.declare_group(there).await.map_err(on(REMOTE))
     }
 
     async fn delete_group(&self, group: &Group) -> Result<bool> {

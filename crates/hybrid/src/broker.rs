@@ -26,7 +26,8 @@ use crate::strategy::{KeySplit, RulesStrategy};
 
 /// A broker made of a local broker, a remote broker and a routing strategy; clones share it.
 ///
-/// Its capabilities are what both sides can do. An event that is accepted survives what the broker it
+/// Its capabilities are what both sides can do, save `buffer`, which is the local side's: a server keeps
+/// what a group has not taken by its own rules, and is not told. An event that is accepted survives what the broker it
 /// went to survives: see [`HybridBroker::survives`]. The order of a key is kept within each side.
 ///
 /// ```
@@ -105,7 +106,11 @@ impl HybridBroker {
         // Only the default strategy can say so; the contract of a strategy is one function.
         let rules = (&strategy as &dyn Any).downcast_ref::<RulesStrategy>();
         let key_split = rules.map_or(KeySplit::Unknown, RulesStrategy::key_split);
-        let capabilities = local.capabilities().intersection(remote.capabilities(), "hybrid");
+        let mut capabilities = local.capabilities().intersection(remote.capabilities(), "hybrid");
+        // An event stands in the log of one side, and its position says nothing to the other.
+        capabilities.start_at_position = false;
+        // What a server keeps for a group is no buffer of the group's; what waits here is.
+        capabilities.buffer = local.capabilities().buffer;
         let inner = Inner {
             local: Arc::new(local),
             remote: Arc::new(remote),

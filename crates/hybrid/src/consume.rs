@@ -13,7 +13,7 @@ use futures_util::future::join;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, timeout};
 use trunkline_core::{
-    Broker, Delivery, Error, ErrorKind, Result, SubscribeOptions, Subscription, Unsettled,
+    Broker, Delivery, Error, ErrorKind, OnFull, Result, SubscribeOptions, Subscription, Unsettled,
 };
 
 use crate::broker::{Inner, both};
@@ -32,12 +32,16 @@ pub(crate) async fn subscribe(
 ) -> Result<Box<dyn Subscription>> {
     hybrid.check_open("subscribe")?;
     hybrid.capabilities.check_subscribe(&options)?;
+    let mut there = options.clone();
+    if !hybrid.remote.capabilities().buffer {
+        (there.buffer, there.on_full) = (None, OnFull::default());
+    }
     let broadcast = options.group.is_none();
-    let local = hybrid.local.subscribe(options.clone()).await;
+    let local = hybrid.local.subscribe(options).await;
     let local = local.map_err(|error| error.with("side", "local"))?;
     // After the local subscription is ready and before the remote one is: see `Echoes::judge`.
     let echoes = broadcast.then(|| EchoFilter::new(&hybrid.echoes));
-    let remote = match hybrid.remote.subscribe(options).await {
+    let remote = match hybrid.remote.subscribe(there).await {
         Ok(remote) => remote,
         Err(error) => {
             if let Err(leaving) = local.close(UNDO_DEADLINE).await {

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use trunkline_core::{Capabilities, Durability, Result, Route};
 use trunkline_hybrid::{HybridBroker, RoutingRules, RulesStrategy};
 use trunkline_memory::{MemoryBroker, MemoryConfig};
-use trunkline_testing::broker::BrokerConditions;
+use trunkline_testing::broker::{BrokerConditions, Need};
 use trunkline_testing::{Fixture, Suite};
 
 fn capabilities() -> Capabilities {
     let mut pinned = Capabilities::minimal("hybrid", Durability::Process);
     pinned.delay = true;
     pinned.priority_lanes = true;
+    pinned.buffer = true;
     pinned.drop_oldest = true;
     pinned.dead_letters = true;
     pinned.cancel = true;
@@ -54,6 +55,11 @@ fn main() -> ExitCode {
         .bus("hybrid/remote", &capabilities(), remote)
         .bus("hybrid/local", &capabilities(), local)
         .bus("hybrid/both", &capabilities(), both)
+        .in_process("hybrid/remote", &capabilities(), remote)
+        .in_process("hybrid/local", &capabilities(), local)
+        .in_process("hybrid/both", &capabilities(), both)
         .faults("hybrid/remote", &capabilities(), remote)
+        // Both of its brokers are within this process.
+        .may_skip(&[Need::Server, Need::ForeignWriter])
         .run()
 }

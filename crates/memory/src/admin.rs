@@ -55,7 +55,7 @@ impl BrokerAdmin for MemoryBroker {
     async fn declare_group(&self, spec: GroupSpec) -> Result<()> {
         self.shared.check_open("declare group")?;
         let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
-        options.start = spec.start;
+        options.start = spec.start.clone();
         options.buffer = spec.buffer;
         options.on_full = spec.on_full;
         options.lanes = spec.lanes;
@@ -103,7 +103,7 @@ impl BrokerAdmin for MemoryBroker {
                 return Err(MemoryError::Full { group, capacity: queue.capacity }.into());
             };
             permit.forget();
-            queue.push(letter.event.clone(), None);
+            queue.push(letter.event.clone(), letter.place, None);
         }
         // It goes when the locks are gone: what its payload does then is not ours.
         let settled = letters.remove(id);

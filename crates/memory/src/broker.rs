@@ -14,11 +14,14 @@ use trunkline_core::{
 use crate::config::MemoryConfig;
 use crate::consume::MemorySubscription;
 use crate::error::MemoryError;
-use crate::history::History;
+use crate::history::{History, Since};
 use crate::letters::Letters;
 use crate::lock;
 use crate::queue::Queue;
 use crate::topology::Topology;
+
+/// The broker's name in its capabilities, and in the positions of its events.
+pub(crate) const NAME: &str = "memory";
 
 /// A broker inside this process; clones share it.
 ///
@@ -52,11 +55,13 @@ impl MemoryBroker {
     #[must_use]
     pub fn new(config: MemoryConfig) -> Self {
         let history = (config.history > 0).then(|| Mutex::new(History::new(config.history)));
-        let mut capabilities = Capabilities::minimal("memory", Durability::Process);
+        let mut capabilities = Capabilities::minimal(NAME, Durability::Process);
         capabilities.history = history.is_some();
         capabilities.start_at_time = history.is_some();
+        capabilities.start_at_position = history.is_some();
         capabilities.delay = true;
         capabilities.priority_lanes = true;
+        capabilities.buffer = true;
         capabilities.drop_oldest = true;
         capabilities.dead_letters = true;
         capabilities.cancel = true;
@@ -107,21 +112,22 @@ impl Shared {
         spec: &GroupSpec,
         operation: &'static str,
     ) -> Result<Arc<Queue>> {
+        let since = Since::of(&spec.start)?;
         let mut topology = self.open_topology(operation)?;
         Ok(topology.join_group(&spec.name, &spec.topics, || {
             let capacity = spec.buffer.unwrap_or(self.config.buffer);
             let group = Some(spec.name.clone());
             let queue = Queue::new(group, capacity, spec.on_full, spec.order, spec.lanes);
-            self.replay(&queue, spec.start, &spec.topics);
+            self.replay(&queue, since, &spec.topics);
             Arc::new(queue)
         }))
     }
 
     /// Gives a new queue what it missed; must be called while the topology is being changed.
-    fn replay(&self, queue: &Queue, start: StartAt, topics: &[Pattern]) {
-        let Some(history) = &self.history else { return };
-        for (event, due) in lock(history).from(start, topics) {
-            queue.push_over(event.clone(), due);
+    fn replay(&self, queue: &Queue, since: Option<Since>, topics: &[Pattern]) {
+        let (Some(history), Some(since)) = (&self.history, since) else { return };
+        for (event, place, due) in lock(history).since(since, topics) {
+            queue.push_over(event.clone(), place, due);
         }
     }
 
@@ -129,11 +135,13 @@ impl Shared {
         let capacity = options.buffer.unwrap_or(self.config.buffer);
         let queue = Queue::new(None, capacity, options.on_full, options.order, options.lanes);
         let queue = Arc::new(queue);
-        let mut topology = self.open_topology("subscribe")?;
         // A broadcast subscriber takes what is published from now on unless it asks for more.
-        if let StartAt::Time(_) = options.start {
-            self.replay(&queue, options.start, &options.topics);
-        }
+        let since = match &options.start {
+            StartAt::Beginning => None,
+            start => Since::of(start)?,
+        };
+        let mut topology = self.open_topology("subscribe")?;
+        self.replay(&queue, since, &options.topics);
         let id = topology.add_subscriber(options.topics.clone(), Arc::clone(&queue));
         Ok((queue, id))
     }
@@ -148,7 +156,7 @@ impl Shared {
             return Ok(member(queue, Some(id)));
         };
         let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
-        spec.start = options.start;
+        spec.start = options.start.clone();
         spec.buffer = options.buffer;
         spec.on_full = options.on_full;
         spec.order = options.order;

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, Sleep};
-use trunkline_core::{Delivery, Event, Result, Settle, Settling, Subscription, Verdict};
+use trunkline_core::{
+    BrokerPosition, Delivery, Event, Result, Settle, Settling, Subscription, Verdict,
+};
 
-use crate::broker::Shared;
+use crate::broker::{NAME, Shared};
 use crate::queue::{Acked, Entry, MemberId, Queue, Turn};
 use crate::{in_future, lock};
 
@@ -117,7 +119,8 @@ impl Settle for Seat {
                 self.queue.delay(self.member, again(attempts), in_future(after));
             }
             Verdict::Reject(letter) => {
-                let kept = lock(&self.shared.letters).keep(&self.queue, event, *letter);
+                let place = self.shared.history.as_ref().map(|_| token);
+                let kept = lock(&self.shared.letters).keep(&self.queue, event, place, *letter);
                 if let Err(full) = kept {
                     return Settling::Ready(Err(full));
                 }
@@ -131,5 +134,9 @@ impl Settle for Seat {
         let redeliveries = redeliveries + 1;
         let entry = Entry { event: event.clone(), seq: token, attempts, redeliveries };
         self.queue.settle(self.member, &event, Some(entry));
+    }
+
+    fn position(&self, token: u64) -> Option<BrokerPosition> {
+        self.shared.history.as_ref().map(|_| BrokerPosition::new(NAME, token))
     }
 }

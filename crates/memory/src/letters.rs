@@ -22,6 +22,8 @@ pub(crate) struct Letter {
     /// The queue of a broadcast subscriber, which has no name to find it by.
     pub(crate) queue: Weak<Queue>,
     pub(crate) event: Event,
+    /// Its place in the history, where one is kept.
+    pub(crate) place: Option<u64>,
     letter: DeadLetter,
 }
 
@@ -34,6 +36,7 @@ impl Letters {
         &mut self,
         queue: &Arc<Queue>,
         event: &Event,
+        place: Option<u64>,
         letter: DeadLetter,
     ) -> Result<()> {
         if self.kept.len() >= self.capacity {
@@ -43,6 +46,7 @@ impl Letters {
             group: queue.group.clone(),
             queue: Arc::downgrade(queue),
             event: event.clone(),
+            place,
             letter,
         };
         self.kept.insert(self.next, kept);

@@ -105,11 +105,12 @@ impl Batch<'_> {
             return refusal;
         }
         let due = self.options.delay.map(in_future);
-        if is_kept && let Some(history) = &self.shared.history {
-            lock(history).keep(event, due);
-        }
+        let place = self.shared.history.as_ref().map(|history| {
+            let mut history = lock(history);
+            if is_kept { history.keep(event, due) } else { history.number() }
+        });
         for queue in queues {
-            queue.push(event.clone(), due);
+            queue.push(event.clone(), place, due);
         }
         Attempt::Accepted
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use trunkline_core::{Broker, Capabilities, Durability, EventStore};
 use trunkline_memory::{MemoryBroker, MemoryConfig, MemoryStore, MemoryStoreConfig};
-use trunkline_testing::broker::BrokerConditions;
+use trunkline_testing::broker::{BrokerConditions, Need};
 use trunkline_testing::store::StoreLimits;
 use trunkline_testing::{Fixture, Suite};
 
@@ -16,6 +16,7 @@ fn capabilities() -> Capabilities {
     let mut pinned = Capabilities::minimal("memory", Durability::Process);
     pinned.delay = true;
     pinned.priority_lanes = true;
+    pinned.buffer = true;
     pinned.drop_oldest = true;
     pinned.dead_letters = true;
     pinned.cancel = true;
@@ -27,6 +28,7 @@ fn capabilities_with_history() -> Capabilities {
     let mut pinned = capabilities();
     pinned.history = true;
     pinned.start_at_time = true;
+    pinned.start_at_position = true;
     pinned
 }
 
@@ -54,7 +56,9 @@ async fn shared(conditions: BrokerConditions) -> trunkline_core::Result<Fixture<
 async fn with_history(
     conditions: BrokerConditions,
 ) -> trunkline_core::Result<Fixture<MemoryBroker>> {
-    Ok(Fixture::new(MemoryBroker::new(config(&conditions).with_history(HISTORY))))
+    Ok(Fixture::new(MemoryBroker::new(
+        config(&conditions).with_history(conditions.retained.unwrap_or(HISTORY)),
+    )))
 }
 
 fn store(limits: StoreLimits) -> MemoryStore {
@@ -74,7 +78,13 @@ fn main() -> ExitCode {
         .bus("memory/boxed", &capabilities(), boxed)
         .bus("memory/shared", &capabilities(), shared)
         .bus("memory/history", &capabilities_with_history(), with_history)
+        .in_process("memory/value", &capabilities(), broker)
+        .in_process("memory/boxed", &capabilities(), boxed)
+        .in_process("memory/shared", &capabilities(), shared)
+        .in_process("memory/history", &capabilities_with_history(), with_history)
         .faults("memory/value", &capabilities(), broker)
+        // There is no server that could fail or be written to.
+        .may_skip(&[Need::Server, Need::ForeignWriter])
         .store("memory/value", |limits| async move { Ok(Fixture::new(store(limits))) })
         .store("memory/boxed", |limits| async move {
             Ok(Fixture::new(Box::new(store(limits)) as Box<dyn EventStore>))

@@ -27,17 +27,23 @@ pub struct Capabilities {
     pub history: bool,
     /// Whether a new group may begin at a time.
     pub start_at_time: bool,
+    /// Whether deliveries tell their position, and a new group may begin at one.
+    pub start_at_position: bool,
     /// Whether deliveries and publishes may be delayed.
     pub delay: bool,
     /// Whether more urgent events may overtake less urgent ones.
     pub priority_lanes: bool,
+    /// Whether a group, or a broadcast subscriber, keeps a bounded number of undelivered events. A server
+    /// that keeps them itself has its own limits, and `buffer` and `on_full` would say nothing to it.
+    pub buffer: bool,
     /// Whether a full buffer may drop its oldest event.
     pub drop_oldest: bool,
     /// Whether dead letters are kept and can be read and settled.
     pub dead_letters: bool,
     /// Whether a delayed publish can be taken back before it is due.
     pub cancel: bool,
-    /// Whether members of a group without order share even the events of one key.
+    /// Whether members of a group without order share even the events of one key. Where they do not, a
+    /// group without order keeps it all the same: that breaks no promise, and the option is accepted.
     pub shared_keys: bool,
     /// Whether a publish may choose the partition.
     pub partition: bool,
@@ -56,8 +62,10 @@ impl Capabilities {
             durability,
             history: false,
             start_at_time: false,
+            start_at_position: false,
             delay: false,
             priority_lanes: false,
+            buffer: false,
             drop_oldest: false,
             dead_letters: false,
             cancel: false,
@@ -76,8 +84,10 @@ impl Capabilities {
             durability: self.durability.min(other.durability),
             history: self.history && other.history,
             start_at_time: self.start_at_time && other.start_at_time,
+            start_at_position: self.start_at_position && other.start_at_position,
             delay: self.delay && other.delay,
             priority_lanes: self.priority_lanes && other.priority_lanes,
+            buffer: self.buffer && other.buffer,
             drop_oldest: self.drop_oldest && other.drop_oldest,
             dead_letters: self.dead_letters && other.dead_letters,
             cancel: self.cancel && other.cancel,
@@ -123,11 +133,17 @@ impl Capabilities {
         if options.buffer == Some(0) {
             return invalid("a buffer of 0 would take no event: give it room for at least 1");
         }
-        let starts_at_time = matches!(options.start, super::StartAt::Time(_));
-        self.require(self.start_at_time || !starts_at_time, "start_at_time", "the subscription")?;
+        let (has, capability) = match options.start {
+            super::StartAt::Time(_) => (self.start_at_time, "start_at_time"),
+            super::StartAt::Position(_) => (self.start_at_position, "start_at_position"),
+            super::StartAt::Beginning | super::StartAt::Latest => (true, "history"),
+        };
+        self.require(has, capability, "the subscription")?;
         self.require(self.priority_lanes || !options.lanes, "priority_lanes", "the subscription")?;
         let drops = options.on_full == super::OnFull::DropOldest;
-        self.require(self.drop_oldest || !drops, "drop_oldest", "the subscription")
+        self.require(self.drop_oldest || !drops, "drop_oldest", "the subscription")?;
+        let bounds = options.buffer.is_some() || options.on_full == super::OnFull::Error;
+        self.require(self.buffer || !bounds, "buffer", "the subscription")
     }
 
     /// Checks the options of a publish.
@@ -147,17 +163,23 @@ impl Capabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{StartAt, SubscribeOptions};
+    use crate::broker::{BrokerPosition, StartAt, SubscribeOptions};
     use crate::topic::Pattern;
 
     #[test]
     fn an_option_that_the_broker_lacks_is_refused_by_name() {
         let capabilities = Capabilities::minimal("paper", Durability::Process);
-        let options = SubscribeOptions::broadcast([Pattern::all()])
-            .with_start(StartAt::Time(jiff::Timestamp::UNIX_EPOCH));
-        let error = capabilities.check_subscribe(&options).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("`start_at_time`, which the paper broker lacks"));
+        let starts = [
+            (StartAt::Time(jiff::Timestamp::UNIX_EPOCH), "start_at_time"),
+            (StartAt::Position(BrokerPosition::new("paper", 17)), "start_at_position"),
+        ];
+        for (start, lacking) in starts {
+            let options = SubscribeOptions::broadcast([Pattern::all()]).with_start(start);
+            let error = capabilities.check_subscribe(&options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let words = format!("`{lacking}`, which the paper broker lacks");
+            assert!(error.to_string().contains(&words), "{error}");
+        }
     }
 
     #[test]

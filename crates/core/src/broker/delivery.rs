@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::BrokerPosition;
 use crate::error::{Error, Result};
 use crate::event::Event;
 
@@ -54,6 +55,13 @@ pub trait Settle: Send + Sync + 'static {
     /// Takes back a delivery that was dropped unsettled: to the head of its key, with the counts
     /// that it was handed out with.
     fn release(&self, token: u64, event: Event, attempts: u32, redeliveries: u32);
+
+    /// Where the event of a delivery stands in the log, where that is known: see
+    /// [`Delivery::position`].
+    fn position(&self, token: u64) -> Option<BrokerPosition> {
+        let _nowhere = token;
+        None
+    }
 }
 
 /// A settlement under way: a future that is often ready at once.
@@ -125,6 +133,18 @@ impl Delivery {
     #[must_use]
     pub fn defect(&self) -> Option<&Error> {
         self.defect.as_ref()
+    }
+
+    /// Where the event stands in the broker's log, for [`StartAt::Position`](super::StartAt::Position).
+    /// It is put together when it is asked for.
+    ///
+    /// None where the broker lacks `start_at_position`, for an event that does not stand in its
+    /// topic's log, as one that waited for its retry elsewhere, and, on some brokers, when the
+    /// subscription has lost the event's partition meanwhile. Of a hybrid broker it is the position
+    /// at the side that the event came from, and a start for that side's broker alone.
+    #[must_use]
+    pub fn position(&self) -> Option<BrokerPosition> {
+        self.handle.position(self.token)
     }
 
     /// Acknowledges: the handler has finished.

@@ -8,6 +8,7 @@ mod capabilities;
 mod delivery;
 mod ext;
 mod options;
+mod position;
 mod publishing;
 mod subscription;
 
@@ -31,6 +32,7 @@ pub use ext::BrokerExt;
 pub use options::{
     Audience, OnFull, Order, PublishOptions, StartAt, SubscribeOptions, WireOverrides,
 };
+pub use position::BrokerPosition;
 pub use publishing::{BatchResult, Publishing};
 pub use subscription::{Subscription, SubscriptionExt};
 

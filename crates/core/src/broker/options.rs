@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use smol_str::SmolStr;
 
+use super::BrokerPosition;
 use crate::topic::{Group, Pattern};
 
 /// How a batch is to be published.
@@ -113,8 +114,8 @@ pub enum Audience {
 }
 
 /// Where a new group begins. A broadcast subscriber takes what is published from now on, unless it
-/// asks for a time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// asks for a time or a position.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartAt {
     /// The oldest event that the broker still has; where it keeps none, the group's creation.
@@ -124,6 +125,10 @@ pub enum StartAt {
     Latest,
     /// The first event accepted at or after this time; needs the capability `start_at_time`.
     Time(Timestamp),
+    /// That very event in its partition, or the oldest after it that the broker still has; in other
+    /// partitions and topics what was accepted at that event's time or later. Needs the capability
+    /// `start_at_position`.
+    Position(BrokerPosition),
 }
 
 /// What happens when a buffer is full.
@@ -164,9 +169,10 @@ pub struct SubscribeOptions {
     pub prefetch: usize,
     /// Where a new group, or this broadcast subscriber, begins.
     pub start: StartAt,
-    /// How many undelivered events are kept.
+    /// How many undelivered events are kept; needs the capability `buffer`.
     pub buffer: Option<usize>,
-    /// What happens when the buffer is full.
+    /// What happens when the buffer is full; `Error` needs the capability `buffer`, `DropOldest` needs
+    /// `drop_oldest`.
     pub on_full: OnFull,
     /// Whether the order of a key is kept.
     pub order: Order,

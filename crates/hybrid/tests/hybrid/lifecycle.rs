@@ -4,12 +4,13 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use trunkline_core::{
-    Broker, Capabilities, Durability, ErrorKind, Health, HealthStatus, Route, StartAt,
-    SubscriptionExt,
+    Broker, BrokerAdmin, BrokerPosition, Capabilities, Durability, ErrorKind, Group, GroupSpec,
+    Health, HealthStatus, Pattern, Route, StartAt, SubscriptionExt,
 };
 use trunkline_hybrid::{
     HybridBroker, HybridConfig, KeySplit, OnRemoteDown, RoutingRules, RulesStrategy,
 };
+use trunkline_memory::{MemoryBroker, MemoryConfig};
 
 use crate::support::*;
 
@@ -26,6 +27,8 @@ fn capabilities_are_what_both_sides_can_do() {
     let broker = HybridBroker::new(memory(), Scripted::new(), by_id);
     let mut expected = Capabilities::minimal("hybrid", Durability::Process);
     expected.delay = true;
+    // The exception: a buffer is the local side's alone.
+    expected.buffer = true;
     assert_eq!(*broker.capabilities(), expected);
 }
 
@@ -97,6 +100,21 @@ async fn an_option_that_one_side_lacks_is_refused_before_either_is_asked() {
     let error = broker.subscribe(options).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(remote.state().subscribed, 0);
+}
+
+#[tokio::test]
+async fn a_position_is_one_sides_and_refused_before_either_is_asked() {
+    let config = || MemoryConfig::default().with_history(10);
+    let (local, remote) = (MemoryBroker::new(config()), MemoryBroker::new(config()));
+    let broker = HybridBroker::new(local.clone(), remote, always(Route::Local));
+    let start = StartAt::Position(BrokerPosition::new("memory", 1));
+    let error = broker.subscribe(broadcast().with_start(start.clone())).await.map(drop);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unsupported);
+    let mut spec = GroupSpec::new(Group::from_static("g"), [Pattern::all()]);
+    spec.start = start;
+    let error = broker.admin().unwrap().declare_group(spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(local.groups().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -61,8 +61,9 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn number(&mut self, event: Event) -> Entry {
-        let seq = self.next_seq;
+    /// An event has the number of its place in the history, where one is kept, in every queue.
+    fn number(&mut self, event: Event, place: Option<u64>) -> Entry {
+        let seq = place.unwrap_or(self.next_seq);
         self.next_seq += 1;
         Entry { event, seq, attempts: 0, redeliveries: 0 }
     }
@@ -114,9 +115,9 @@ impl Queue {
     }
 
     /// Appends an event whose room has been taken.
-    pub(crate) fn push(&self, event: Event, due: Option<Instant>) {
+    pub(crate) fn push(&self, event: Event, place: Option<u64>, due: Option<Instant>) {
         let mut inbox = lock(&self.inbox);
-        let entry = inbox.number(event);
+        let entry = inbox.number(event, place);
         if let Some(due) = due {
             drop(inbox);
             let mut state = lock(&self.state);
@@ -189,9 +190,9 @@ impl Queue {
     }
 
     /// Appends an event whether there is room or not; room is paid back later.
-    pub(crate) fn push_over(&self, event: Event, due: Option<Instant>) {
+    pub(crate) fn push_over(&self, event: Event, place: u64, due: Option<Instant>) {
         self.retake_room(&mut lock(&self.state));
-        self.push(event, due);
+        self.push(event, Some(place), due);
     }
 
     /// Drops the oldest undelivered event that is not due later, and takes its room.
