@@ -11,7 +11,7 @@ const PAGE: &str = "docs/conformance.md";
 
 /// The columns, from left to right; a backend that has no record has none.
 const BACKENDS: [&str; 5] = ["memory", "hybrid", "redis", "kafka", "rabbitmq"];
-const PARTS: [&str; 3] = ["broker", "bus", "faults"];
+const PARTS: [&str; 4] = ["broker", "bus", "faults", "in_process"];
 
 /// How a property ended on one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]

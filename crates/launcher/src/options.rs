@@ -8,6 +8,7 @@ pub struct Options {
     pub(crate) port: Option<u16>,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) detached: bool,
+    pub(crate) native: bool,
     pub(crate) settings: Vec<(String, String)>,
 }
 
@@ -37,10 +38,21 @@ impl Options {
         self
     }
 
+    /// Runs it as a process of this machine also where an engine for containers answers, for settings that
+    /// name files of this machine.
+    #[must_use]
+    pub fn native(mut self) -> Self {
+        self.native = true;
+        self
+    }
+
     /// One more line for the server's own configuration; it wins over what is set otherwise.
     ///
     /// Redis: `maxmemory`, `10mb`. Kafka: `log.retention.ms`, `1000`. RabbitMQ (`rabbitmq.conf`):
     /// `consumer_timeout`, `60000`. PostgreSQL: `max_connections`, `20`.
+    ///
+    /// For Kafka, a key that begins with `--` is an option of the tool that formats a new node's folder,
+    /// and only a native server has it: `--add-scram`, `SCRAM-SHA-256=[name=user,password=secret]`.
     #[must_use]
     pub fn with_setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((key.into(), value.into()));

@@ -74,7 +74,7 @@ impl Server {
             ));
         }
         let ports = Ports::reserve(options.port)?;
-        let (host, version) = if docker::wanted()? {
+        let (host, version) = if !options.native && docker::wanted()? {
             let (container, version) = Container::start(kind, &options, ports)?;
             (Host::Docker(container), version)
         } else {

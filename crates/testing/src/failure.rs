@@ -8,13 +8,31 @@ pub type Check = Result<(), Failure>;
 
 /// Why a property does not hold, in a sentence.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Failure(String);
+pub struct Failure {
+    text: String,
+    /// Whether there was nothing that could be put to the test.
+    is_unmade: bool,
+}
 
 impl Failure {
     /// A failure that says `message`.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self { text: message.into(), is_unmade: false }
+    }
+
+    /// The broker or its server could not be made: that says nothing about a promise.
+    pub(crate) fn unmade(cause: impl Into<Self>) -> Self {
+        Self { is_unmade: true, ..cause.into() }
+    }
+
+    pub(crate) const fn is_unmade(&self) -> bool {
+        self.is_unmade
+    }
+
+    /// The same with words before it.
+    pub(crate) fn after(self, words: impl fmt::Display) -> Self {
+        Self { text: format!("{words}{}", self.text), ..self }
     }
 }
 
@@ -27,25 +45,25 @@ impl From<trunkline_core::Error> for Failure {
             text = format!("{text}: {level}");
             cause = level.source();
         }
-        Self(text)
+        Self::new(text)
     }
 }
 
 impl From<trunkline_launcher::LaunchError> for Failure {
     fn from(error: trunkline_launcher::LaunchError) -> Self {
-        Self(format!("the server: {error}"))
+        Self::new(format!("the server: {error}"))
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use trunkline_core::{Group, Result, Topic};
 
 use crate::failure::{Check, Failure};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, RawHeaders};
 
 /// A fresh subject, such as a store, and what must live as long as it does.
 ///
@@ -50,6 +50,50 @@ impl<T> Fixture<T> {
         self
     }
 
+    /// States how long after it was settled an acknowledgement is on its way to the server, at the latest.
+    #[must_use]
+    pub fn with_ack_interval(mut self, interval: Duration) -> Self {
+        self.hooks.ack_interval = Some(interval);
+        self
+    }
+
+    /// States into how many partitions a group's topic is divided, and which of them a key falls into.
+    #[must_use]
+    pub fn with_partitions(
+        mut self,
+        count: u32,
+        of_key: impl Fn(&str) -> u32 + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.partitions = Some((count, std::sync::Arc::new(of_key)));
+        self
+    }
+
+    /// States that the broker keeps what was taken by another measure than a count, so that
+    /// [`BrokerConditions::retained`](crate::broker::BrokerConditions) cannot be had.
+    #[must_use]
+    pub fn without_retention_by_count(mut self) -> Self {
+        self.hooks.retains_otherwise = true;
+        self
+    }
+
+    /// Reads what a topic (its logical name) carries, as a foreign program would.
+    ///
+    /// The outer future is ready when nothing that is published from then on is missed; the inner one
+    /// answers the headers of the first message that came since.
+    #[must_use]
+    pub fn with_header_tap<F, Fut, Caught>(mut self, tap: F) -> Self
+    where
+        F: Fn(Topic) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Caught>> + Send + 'static,
+        Caught: Future<Output = Result<RawHeaders>> + Send + 'static,
+    {
+        self.hooks.header_tap = Some(std::sync::Arc::new(move |topic| {
+            let tapping = tap(topic);
+            Box::pin(async move { Ok(Box::pin(tapping.await?) as BoxFuture<'static, _>) })
+        }));
+        self
+    }
+
     /// Writes bytes that are no event to a topic (its logical name), as a foreign program could.
     #[must_use]
     pub fn with_raw_writer<F, Fut>(mut self, write: F) -> Self
@@ -70,6 +114,22 @@ impl<T> Fixture<T> {
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         self.hooks.group_remover = Some(std::sync::Arc::new(move |group| Box::pin(remove(group))));
+        self
+    }
+
+    /// Makes the place where the dead letters of a topic and group are kept refuse them, before there
+    /// are any; what this answers heals it again.
+    #[must_use]
+    pub fn with_letter_refuser<F, Fut, Heal>(mut self, refuse: F) -> Self
+    where
+        F: Fn(Topic, Group) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Heal>> + Send + 'static,
+        Heal: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.letter_refuser = Some(std::sync::Arc::new(move |topic, group| {
+            let refusing = refuse(topic, group);
+            Box::pin(async move { Ok(Box::pin(refusing.await?) as BoxFuture<'static, _>) })
+        }));
         self
     }
 

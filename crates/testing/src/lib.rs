@@ -6,7 +6,7 @@
 //! use std::process::ExitCode;
 //!
 //! use trunkline_core::{Capabilities, Durability};
-//! use trunkline_testing::broker::BrokerConditions;
+//! use trunkline_testing::broker::{BrokerConditions, Need};
 //! use trunkline_testing::{Fixture, Suite};
 //! # use trunkline_memory::{MemoryBroker, MemoryConfig, MemoryStore, MemoryStoreConfig};
 //!
@@ -21,6 +21,7 @@
 //!     let mut pinned = Capabilities::minimal("memory", Durability::Process);
 //!     pinned.delay = true;
 //!     pinned.priority_lanes = true;
+//!     pinned.buffer = true;
 //!     pinned.drop_oldest = true;
 //!     pinned.dead_letters = true;
 //!     pinned.cancel = true;
@@ -28,6 +29,9 @@
 //!     Suite::new()
 //!         .broker("memory/value", &pinned, broker)
 //!         .bus("memory/value", &pinned, broker)
+//!         .in_process("memory/value", &pinned, broker)
+//!         // No other program can write to it.
+//!         .may_skip(&[Need::ForeignWriter])
 //!         .store("memory/value", |limits| async move {
 //!             let config = MemoryStoreConfig::default()
 //!                 .with_ttl(limits.ttl)
@@ -43,8 +47,9 @@
 //! subject and within a time limit. [`broker`] holds the properties of a bare broker, [`bus`] those of
 //! an event bus over it, and [`store`] those of event stores.
 //!
-//! Capabilities are pinned: a property says which ones it needs, and a broker that is pinned without
-//! them is excused from it. The run prints each excuse with its reason, and their count.
+//! Capabilities are pinned: an option is honoured by a broker that is pinned with it, and refused by name
+//! by the others. A property that cannot run without what a broker lacks is excused: the run prints each
+//! excuse with its reason, and their count, and fails when [`Suite::may_skip`] does not allow it.
 
 pub mod broker;
 pub mod bus;
@@ -65,5 +70,6 @@ pub mod twin;
 
 pub use failure::{Check, Failure};
 pub use fixture::Fixture;
+pub use hooks::RawHeaders;
 pub use property::{Property, TIME_LIMIT};
 pub use suite::Suite;

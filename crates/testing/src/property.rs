@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinError;
 use trunkline_core::Result;
 
+use crate::broker::PATIENCE;
 use crate::failure::{Check, Failure};
 use crate::fixture::Fixture;
 
@@ -63,7 +64,8 @@ impl<T: Send + 'static, C: Clone> Property<T, C> {
         Fut: Future<Output = Result<Fixture<U>>> + Send + 'static,
         U: Into<T> + Send + 'static,
     {
-        run_alone(limit, self.checked(factory))
+        // So that a property says itself what it missed, before its time is up.
+        run_alone(limit, PATIENCE.scope(limit / 2, self.checked(factory)))
     }
 
     /// Puts a fresh subject of `factory` to the test, and cleans up after it.
@@ -79,7 +81,8 @@ impl<T: Send + 'static, C: Clone> Property<T, C> {
         let making = factory(self.conditions.clone());
         let run = self.run;
         async move {
-            let Fixture { subject, kept, endings, .. } = making.await?;
+            let made = making.await.map_err(Failure::unmade)?;
+            let Fixture { subject, kept, endings, .. } = made;
             let mut outcome = run(subject.into()).await;
             for ending in endings {
                 outcome = outcome.and(ending.await);

@@ -9,9 +9,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use trunkline_core::{Broker, Capabilities, EventStore, Result};
 use trunkline_launcher::Kind;
 
-use crate::broker::{self, BrokerConditions, BrokerProperty, QUIET};
+use crate::broker::{self, BrokerConditions, BrokerProperty, Need, QUIET};
 use crate::bus;
-use crate::failure::Check;
+use crate::failure::{Check, ensure};
 use crate::faults::{self, Arena, Lanes, OwnServer};
 use crate::fixture::Fixture;
 use crate::ground::Ground;
@@ -25,7 +25,8 @@ pub struct Suite {
     trials: Vec<Trial>,
     /// Run after the others, which would take the time that their bounds are about.
     faults: Vec<Trial>,
-    skipped: Vec<String>,
+    skipped: Vec<Skip>,
+    may_skip: Vec<&'static str>,
     ground: Arc<Ground>,
     grounds: Vec<Arc<Ground>>,
     clients: Arc<Mutex<()>>,
@@ -34,12 +35,26 @@ pub struct Suite {
     record: Arc<Record>,
 }
 
+/// A property that is left out, and what the backend lacks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Skip {
+    name: String,
+    lacks: &'static str,
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skip {}: {}", self.name, self.lacks)
+    }
+}
+
 impl Default for Suite {
     fn default() -> Self {
         Self {
             trials: Vec::new(),
             faults: Vec::new(),
             skipped: Vec::new(),
+            may_skip: Vec::new(),
             ground: Arc::new(Ground::in_process()),
             grounds: Vec::new(),
             clients: Arc::default(),
@@ -116,13 +131,38 @@ impl Suite {
         self.half(label, "bus", bus::properties::<B>(), expected, factory)
     }
 
+    /// Adds what a broker within this process promises beyond the others, and a bus over it, named
+    /// `<label>/in_process/<property>`: its own buffers make publishers wait, values pass by pointer.
+    ///
+    /// `factory` and `expected` are as in [`Suite::broker`]. A backend on a server has no part in it.
+    #[must_use]
+    pub fn in_process<B, F, Fut>(self, label: &str, expected: &Capabilities, factory: F) -> Self
+    where
+        B: Broker,
+        F: Fn(BrokerConditions) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Fixture<B>>> + Send + 'static,
+    {
+        let mut properties = broker::in_process_properties::<B>();
+        properties.extend(bus::in_process_properties::<B>());
+        self.half(label, "in_process", properties, expected, factory)
+    }
+
+    /// States what this backend may lack. A property that is excused by anything else fails the test
+    /// `skips_only_what_it_may`; without a statement, every excuse does.
+    #[must_use]
+    pub fn may_skip(mut self, needs: &[Need]) -> Self {
+        self.may_skip.extend(needs.iter().map(|need| need.name()));
+        self
+    }
+
     /// Adds every property about what dies on the way: processes, connections and the server itself,
     /// named `<label>/faults/<property>`.
     ///
     /// `factory` and `expected` are as in [`Suite::broker`]; members in other processes are this test
     /// binary, started again, and use the same factory. Those that kill the server have one of their
-    /// own. A broker within this process is excused by name. Each runs once; with the variable
-    /// `TRUNKLINE_TEST_ALL` set to 1 also with other timings.
+    /// own. A broker within this process is excused by name. Each runs once. With the variable
+    /// `TRUNKLINE_TEST_ALL` set to 1 each runs in three variations, which differ in when the fault happens,
+    /// how often and how long; two about secrets and the one about what is left behind have no such moment.
     #[must_use]
     pub fn faults<B, F, Fut>(mut self, label: &str, expected: &Capabilities, factory: F) -> Self
     where
@@ -215,7 +255,7 @@ impl Suite {
         label: &str,
         group: &str,
         property: Property<T, C>,
-        lacking: Option<&str>,
+        lacking: Option<&'static str>,
         factory: F,
     ) where
         T: Send + 'static,
@@ -237,9 +277,17 @@ impl Suite {
         self.trials.push(trial);
     }
 
-    fn excuse(&mut self, name: &str, capability: &str) {
-        self.record.excuse(name, capability);
-        self.skipped.push(format!("skip {name}: {capability}"));
+    fn excuse(&mut self, name: &str, lacks: &'static str) {
+        self.record.excuse(name, lacks);
+        self.skipped.push(Skip { name: name.to_owned(), lacks });
+    }
+
+    /// Fails when a property is excused by what nobody said that the backend may lack.
+    fn skips_only_what_it_may(&self) -> Check {
+        let undue = self.skipped.iter().filter(|skip| !self.may_skip.contains(&skip.lacks));
+        let undue: Vec<String> = undue.map(Skip::to_string).collect();
+        ensure!(undue.is_empty(), "`may_skip` allows none of these: {}", undue.join("; "));
+        Ok(())
     }
 
     /// A test that writes down how long it took.
@@ -270,11 +318,14 @@ impl Suite {
         let each = if self.grounds.is_empty() { 4 } else { 2 };
         arguments.test_threads.get_or_insert(each * cores);
         if !arguments.list && !self.skipped.is_empty() {
-            for line in &self.skipped {
-                println!("{line}");
+            for skip in &self.skipped {
+                println!("{skip}");
             }
             println!("{} properties are excused", self.skipped.len());
         }
+        let skips = self.skips_only_what_it_may();
+        let is_due = move || skips.map_err(Failed::from);
+        self.trials.push(Trial::test("skips_only_what_it_may", is_due));
         self.trials.append(&mut self.faults);
         let is_whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
         let conclusion = libtest_mimic::run(&arguments, self.trials);
@@ -313,8 +364,14 @@ mod tests {
         suite.add::<u8, u8, (), _, _>("paper/value", "broker", property!(holds), None, factory);
         let lacking = Some("delay");
         suite.add::<u8, u8, (), _, _>("paper/boxed", "broker", property!(holds), lacking, factory);
-        assert_eq!(suite.skipped, ["skip paper/boxed/broker/holds: delay"]);
+        let skipped: Vec<String> = suite.skipped.iter().map(Skip::to_string).collect();
+        assert_eq!(skipped, ["skip paper/boxed/broker/holds: delay"]);
         assert_eq!(suite.trials.len(), 1);
         assert_eq!(suite.trials[0].name(), "paper/value/broker/holds");
+        let undue = suite.skips_only_what_it_may().unwrap_err();
+        assert!(undue.to_string().contains("skip paper/boxed/broker/holds: delay"), "{undue}");
+        let undue = suite.may_skip(&[Need::Cancel]);
+        assert!(undue.skips_only_what_it_may().is_err());
+        assert_eq!(undue.may_skip(&[Need::Delay]).skips_only_what_it_may(), Ok(()));
     }
 }

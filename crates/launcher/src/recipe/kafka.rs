@@ -20,7 +20,9 @@ pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
     let java = install::program("java", "openjdk-17-jre-headless")?;
     let jars = jars::kafka()?;
     let config = place.folder.join("server.properties");
-    folder::write(&config, lines(&settings(place), place.settings, "="))?;
+    let (of_format, of_server): (Vec<_>, Vec<_>) =
+        place.settings.iter().cloned().partition(|(key, _)| key.starts_with("--"));
+    folder::write(&config, lines(&settings(place), &of_server, "="))?;
     let logging = place.folder.join("log4j2.properties");
     folder::write(&logging, LOGGING)?;
     let java_line = |heap: &[&str]| -> Vec<String> {
@@ -39,7 +41,13 @@ pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
         let mut format = Command::new(&java);
         format.args(java_line(&["-XX:TieredStopAtLevel=1"]));
         format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(&config);
-        lay_out(&data, &jars, &mut format)?;
+        if of_format.is_empty() {
+            lay_out(&data, &jars, &mut format)?;
+        } else {
+            format.args(of_format.iter().flat_map(|(key, value)| [key, value]));
+            folder::create(&data)?;
+            run(&mut format)?;
+        }
     }
     let mut recipe = Recipe::new(java, place.folder);
     recipe.arguments = java_line(&["-Xms256m", "-Xmx512m"]);
@@ -125,6 +133,20 @@ fn lay_out(data: &Path, jars: &Path, format: &mut Command) -> Result<()> {
     }
     folder::remove(data)?;
     folder::create(data)?;
+    run(format)?;
+    let _only_one = folder::lock(&jars.with_file_name("formatted.lock"))?;
+    folder::create(&template)?;
+    for name in FORMATTED {
+        // Whole or not at all, for those who copy without the lock.
+        let partial = template.join(format!("{name}.partial"));
+        std::fs::copy(data.join(name), &partial)
+            .and_then(|_| std::fs::rename(&partial, template.join(name)))
+            .map_err(LaunchError::io(format!("cannot keep {name} in {}", template.display())))?;
+    }
+    Ok(())
+}
+
+fn run(format: &mut Command) -> Result<()> {
     let output = format
         .stdin(Stdio::null())
         .output()
@@ -135,15 +157,6 @@ fn lay_out(data: &Path, jars: &Path, format: &mut Command) -> Result<()> {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         )));
-    }
-    let _only_one = folder::lock(&jars.with_file_name("formatted.lock"))?;
-    folder::create(&template)?;
-    for name in FORMATTED {
-        // Whole or not at all, for those who copy without the lock.
-        let partial = template.join(format!("{name}.partial"));
-        std::fs::copy(data.join(name), &partial)
-            .and_then(|_| std::fs::rename(&partial, template.join(name)))
-            .map_err(LaunchError::io(format!("cannot keep {name} in {}", template.display())))?;
     }
     Ok(())
 }

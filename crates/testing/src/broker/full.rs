@@ -15,22 +15,19 @@ use super::{
 };
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 
-const HERE: &[Need] = &[Need::InProcess];
-
-pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
+pub(super) fn in_process<B: Broker>() -> Vec<BrokerProperty<B>> {
     let small =
         BrokerConditions { buffer: Some(2), publish_timeout: Some(PAUSE), ..Default::default() };
     vec![
-        promise!(a_publisher_waits_for_room_and_goes_on).needs(HERE),
-        promise!(a_publisher_that_waited_its_time_gets_full).needs(HERE),
-        promise!(the_brokers_own_buffer_and_time_limit_apply_by_default).needs(HERE).under(small),
-        promise!(on_full_error_is_full_at_once).needs(HERE),
-        promise!(on_full_drop_oldest_keeps_the_newest_and_never_waits)
-            .needs(&[Need::InProcess, Need::DropOldest]),
-        promise!(a_handler_never_waits_for_its_own_group).needs(HERE),
-        promise!(with_one_group_full_the_event_is_enqueued_nowhere).needs(HERE),
-        promise!(a_full_group_fails_its_own_events_of_a_batch_only).needs(HERE),
-        promise!(waiting_publishers_all_get_room_in_the_end).needs(HERE),
+        promise!(a_publisher_waits_for_room_and_goes_on),
+        promise!(a_publisher_that_waited_its_time_gets_full),
+        promise!(the_brokers_own_buffer_and_time_limit_apply_by_default).under(small),
+        promise!(on_full_error_is_full_at_once),
+        promise!(on_full_drop_oldest_keeps_the_newest_and_never_waits).needs(&[Need::DropOldest]),
+        promise!(a_handler_never_waits_for_its_own_group),
+        promise!(with_one_group_full_the_event_is_enqueued_nowhere),
+        promise!(a_full_group_fails_its_own_events_of_a_batch_only),
+        promise!(waiting_publishers_all_get_room_in_the_end),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::failure::{Check, Failure, ensure, ensure_eq};
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
         promise!(what_is_no_event_is_delivered_raw_with_its_defect_and_others_go_on)
-            .needs(&[Need::Server, Need::DeadLetters]),
+            .needs(&[Need::ForeignWriter, Need::DeadLetters]),
     ]
 }
 

@@ -9,11 +9,14 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
         promise!(more_urgent_events_overtake_and_each_priority_keeps_its_order)
             .needs(&[Need::PriorityLanes]),
-        promise!(what_waits_is_delivered_by_its_urgency)
-            .needs(&[Need::PriorityLanes, Need::InProcess]),
         promise!(with_lanes_a_key_keeps_its_order_within_a_priority).needs(&[Need::PriorityLanes]),
         promise!(without_lanes_priorities_do_not_matter),
     ]
+}
+
+/// Where all lanes of a group are one queue.
+pub(super) fn in_process<B: Broker>() -> Vec<BrokerProperty<B>> {
+    vec![promise!(what_waits_is_delivered_by_its_urgency).needs(&[Need::PriorityLanes])]
 }
 
 /// Three rounds of every priority, the least urgent first: number n has priority n modulo 4.

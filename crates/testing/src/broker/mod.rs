@@ -24,8 +24,10 @@ mod operations;
 mod options;
 mod order;
 mod overrides;
+mod position;
 mod property;
 mod redelivery;
+mod refusal;
 mod settle;
 mod start;
 mod subject;
@@ -41,9 +43,10 @@ pub use subject::Subject;
 pub(crate) use crew::Crew;
 pub(crate) use events::{keyed, keyless, number, numbered, spread};
 pub(crate) use garbage::GARBAGE;
+pub(crate) use leaks::leave_nothing_behind;
 pub(crate) use property::promise;
 pub(crate) use taker::{
-    PAUSE, QUIET, SOON, Taker, ack, elapsed_between, eventually, patience, quiet,
+    PATIENCE, PAUSE, QUIET, SOON, Taker, ack, elapsed_between, eventually, patience, quiet,
 };
 
 /// Every promise of brokers.
@@ -65,12 +68,26 @@ pub fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         redelivery::properties(),
         delay::properties(),
         letters::properties(),
-        full::properties(),
         lanes::properties(),
         start::properties(),
+        position::properties(),
         operations::properties(),
-        leaks::properties(),
         close::properties(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What only a broker within this process promises: of its own buffers, and of one queue for all.
+#[must_use]
+pub fn in_process_properties<B: Broker>() -> Vec<BrokerProperty<B>> {
+    [
+        full::in_process(),
+        lanes::in_process(),
+        letters::in_process(),
+        close::in_process(),
+        leaks::in_process(),
     ]
     .into_iter()
     .flatten()

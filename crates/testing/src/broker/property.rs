@@ -21,10 +21,6 @@ pub struct BrokerProperty<B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// The capability `history`.
-    History,
-    /// The capability `start_at_time`.
-    StartAtTime,
     /// The capability `delay`.
     Delay,
     /// The capability `priority_lanes`.
@@ -35,40 +31,39 @@ pub enum Need {
     DeadLetters,
     /// The capability `cancel`.
     Cancel,
-    /// The capability `shared_keys`.
-    SharedKeys,
-    /// The capability `partition`.
-    Partition,
-    /// The capability `exchange`.
-    Exchange,
-    /// The capability `headers`.
-    Headers,
     /// A server that other processes reach too, and that can be killed.
     Server,
-    /// A broker inside this process: values pass by pointer, and a group's buffer is the broker's.
-    InProcess,
+    /// A server that foreign programs write to, and what they write need be no event.
+    ForeignWriter,
 }
 
 impl Need {
     /// The name of what `capabilities` lacks of this, if it lacks it.
     #[must_use]
     pub fn missing(self, capabilities: &Capabilities) -> Option<&'static str> {
-        let (has, name) = match self {
-            Self::History => (capabilities.history, "history"),
-            Self::StartAtTime => (capabilities.start_at_time, "start_at_time"),
-            Self::Delay => (capabilities.delay, "delay"),
-            Self::PriorityLanes => (capabilities.priority_lanes, "priority_lanes"),
-            Self::DropOldest => (capabilities.drop_oldest, "drop_oldest"),
-            Self::DeadLetters => (capabilities.dead_letters, "dead_letters"),
-            Self::Cancel => (capabilities.cancel, "cancel"),
-            Self::SharedKeys => (capabilities.shared_keys, "shared_keys"),
-            Self::Partition => (capabilities.partition, "partition"),
-            Self::Exchange => (capabilities.exchange, "exchange"),
-            Self::Headers => (capabilities.headers, "headers"),
-            Self::Server => (capabilities.durability != Durability::Process, "server"),
-            Self::InProcess => (capabilities.durability == Durability::Process, "in process"),
+        let has = match self {
+            Self::Delay => capabilities.delay,
+            Self::PriorityLanes => capabilities.priority_lanes,
+            Self::DropOldest => capabilities.drop_oldest,
+            Self::DeadLetters => capabilities.dead_letters,
+            Self::Cancel => capabilities.cancel,
+            Self::Server | Self::ForeignWriter => capabilities.durability != Durability::Process,
         };
-        (!has).then_some(name)
+        (!has).then_some(self.name())
+    }
+
+    /// What an excuse is printed as.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::PriorityLanes => "priority_lanes",
+            Self::DropOldest => "drop_oldest",
+            Self::DeadLetters => "dead_letters",
+            Self::Cancel => "cancel",
+            Self::Server => "server, connection and process faults",
+            Self::ForeignWriter => "server faults: bytes of a foreign writer",
+        }
     }
 }
 
@@ -148,7 +143,6 @@ mod tests {
         capabilities.delay = true;
         assert_eq!(Need::Delay.missing(&capabilities), None);
         assert_eq!(Need::Server.missing(&capabilities), None);
-        assert_eq!(Need::History.missing(&capabilities), Some("history"));
-        assert_eq!(Need::InProcess.missing(&capabilities), Some("in process"));
+        assert_eq!(Need::Cancel.missing(&capabilities), Some("cancel"));
     }
 }

@@ -19,11 +19,19 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 tokio::task_local! {
     /// How long what must not happen is looked for where [`PAUSE`] is too short for it: on a server.
     pub(crate) static QUIET: Duration;
+
+    /// The most that is waited for anything: less than the time that the property has.
+    pub(crate) static PATIENCE: Duration;
+}
+
+/// The limit, or the most that is waited for anything.
+fn at_most(limit: Duration) -> Duration {
+    PATIENCE.try_with(|most| limit.min(*most)).unwrap_or(limit)
 }
 
 /// How long the next delivery may take: a server may have to notice first that another member is gone.
 pub(crate) fn patience() -> Duration {
-    if QUIET.try_with(|_| ()).is_ok() { 3 * SOON } else { SOON }
+    at_most(if QUIET.try_with(|_| ()).is_ok() { 3 * SOON } else { SOON })
 }
 
 /// How long what must not happen is looked for.
@@ -41,6 +49,7 @@ where
     Fut: Future<Output = Result<bool, Failure>>,
 {
     const BETWEEN: Duration = Duration::from_millis(2);
+    let limit = at_most(limit);
     let deadline = Instant::now() + limit;
     while !holds().await? {
         ensure!(Instant::now() < deadline, "after {limit:?} it is still not so that {what}");
@@ -162,11 +171,12 @@ impl Taker {
 
     /// Fails unless the subscription ends soon, without a further delivery.
     pub(crate) async fn ends(&mut self) -> Check {
-        match timeout(SOON, self.0.next()).await {
+        let limit = at_most(SOON);
+        match timeout(limit, self.0.next()).await {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(_))) => Err(Failure::new("a delivery came where the end was due")),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Failure::new(format!("it has not ended within {SOON:?}"))),
+            Err(_) => Err(Failure::new(format!("it has not ended within {limit:?}"))),
         }
     }
 

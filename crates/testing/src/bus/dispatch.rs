@@ -19,7 +19,7 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
         promise!(data_that_does_not_decode_is_kept_raw_and_the_consumer_goes_on).needs(NEEDS),
         promise!(what_is_no_event_is_kept_raw_and_the_consumer_goes_on)
-            .needs(&[Need::DeadLetters, Need::Server]),
+            .needs(&[Need::DeadLetters, Need::ForeignWriter]),
         promise!(a_version_that_nobody_takes_is_kept_raw_and_the_consumer_goes_on).needs(NEEDS),
         promise!(a_handler_takes_the_versions_it_says).needs(NEEDS),
         promise!(a_type_that_nobody_takes_is_acknowledged_and_counted).needs(NEEDS),
@@ -27,9 +27,11 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(the_default_handler_takes_what_no_other_does).needs(NEEDS),
         promise!(another_rust_type_of_the_same_name_is_decoded_from_bytes).needs(NEEDS),
         promise!(a_handler_of_events_gets_data_and_attributes).needs(NEEDS),
-        promise!(a_value_stays_itself_on_the_local_path)
-            .needs(&[Need::DeadLetters, Need::InProcess]),
     ]
+}
+
+pub(super) fn in_process<B: Broker>() -> Vec<BrokerProperty<B>> {
+    vec![promise!(a_value_stays_itself_on_the_local_path).needs(NEEDS)]
 }
 
 /// Subscribes a handler of steps that writes down their numbers.

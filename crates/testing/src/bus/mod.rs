@@ -29,9 +29,18 @@ pub fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         groups::properties(),
         drain::properties(),
         publish::properties(),
-        pressure::properties(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What a bus promises over a broker within this process alone: values pass by pointer, and a
+/// publisher waits for a group's own buffer.
+#[must_use]
+pub fn in_process_properties<B: Broker>() -> Vec<BrokerProperty<B>> {
+    [pressure::in_process(), publish::in_process(), dispatch::in_process()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

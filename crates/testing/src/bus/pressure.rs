@@ -11,17 +11,14 @@ use super::stage::{Log, Seen, Step, log, publish, step, steps};
 use crate::broker::{BrokerProperty, Need, PAUSE, SOON, Subject, elapsed_between, promise};
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 
-pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
-    let here: &[Need] = &[Need::DeadLetters, Need::InProcess];
+const NEEDS: &[Need] = &[Need::DeadLetters];
+
+pub(super) fn in_process<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
         promise!(a_consumer_that_stands_still_makes_its_publishers_full_and_loses_nothing)
-            .needs(here),
-        promise!(a_publisher_goes_on_when_a_slow_consumer_does).needs(here),
-        promise!(a_slow_lossy_listener_stops_nobody).needs(&[
-            Need::DeadLetters,
-            Need::InProcess,
-            Need::DropOldest,
-        ]),
+            .needs(NEEDS),
+        promise!(a_publisher_goes_on_when_a_slow_consumer_does).needs(NEEDS),
+        promise!(a_slow_lossy_listener_stops_nobody).needs(&[Need::DeadLetters, Need::DropOldest]),
     ]
 }
 

@@ -18,13 +18,15 @@ pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
         promise!(what_a_handler_publishes_carries_its_cause).needs(NEEDS),
         promise!(what_a_plain_function_publishes_carries_its_cause).needs(NEEDS),
         promise!(a_task_that_a_handler_spawns_carries_the_cause_in_its_scope).needs(NEEDS),
-        promise!(a_handler_that_fills_its_own_group_gets_full_and_no_deadlock)
-            .needs(&[Need::DeadLetters, Need::InProcess]),
         promise!(a_batch_keeps_its_order_and_says_what_failed).needs(NEEDS),
         promise!(middleware_sees_every_event_in_its_order_and_may_change_it).needs(NEEDS),
         promise!(what_middleware_refuses_goes_nowhere).needs(NEEDS),
         promise!(what_is_published_and_refused_is_counted).needs(NEEDS),
     ]
+}
+
+pub(super) fn in_process<B: Broker>() -> Vec<BrokerProperty<B>> {
+    vec![promise!(a_handler_that_fills_its_own_group_gets_full_and_no_deadlock).needs(NEEDS)]
 }
 
 async fn a_typed_publish_reaches_the_handler_of_its_type<B: Broker>(subject: Subject<B>) -> Check {

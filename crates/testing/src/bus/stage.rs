@@ -162,7 +162,12 @@ impl<T: std::fmt::Debug> Seen<T> {
 
     /// Fails when anything is written within a moment.
     pub(crate) async fn nothing(&mut self) -> Check {
-        if let Ok(Some(entry)) = timeout(quiet(), self.0.recv()).await {
+        self.nothing_for(quiet()).await
+    }
+
+    /// Fails when anything is written within `pause`.
+    pub(crate) async fn nothing_for(&mut self, pause: Duration) -> Check {
+        if let Ok(Some(entry)) = timeout(pause, self.0.recv()).await {
             ensure!(false, "a handler wrote {entry:?}, and none should run");
         }
         Ok(())

@@ -7,6 +7,7 @@ use trunkline_core::{Broker, Capabilities, Result};
 use trunkline_launcher::Server;
 
 use super::property::Whose;
+use super::variation::{Variation, variations};
 use super::{FaultProperty, Scene};
 use crate::broker::{BrokerConditions, BrokerProperty, QUIET};
 use crate::failure::{Check, Failure};
@@ -36,6 +37,9 @@ pub(crate) struct Lanes {
     pub(crate) clients: Arc<Mutex<()>>,
     pub(crate) server: Arc<OwnServer>,
 }
+
+/// Where one run of a property is: the server, and that it may kill it.
+type Place = (BrokerConditions, Option<Arc<Server>>);
 
 /// The server that one property at a time may kill.
 pub(crate) type OwnServer = Mutex<Option<Arc<Server>>>;
@@ -88,7 +92,8 @@ impl<B: Broker> Arena<B> {
         }
     }
 
-    /// Puts a property to the test when it is its turn; `time` is given what takes its time.
+    /// Puts a property to the test when it is its turn, in each of its variations; `time` is given what
+    /// takes its time.
     pub(crate) fn check(
         &self,
         property: &FaultProperty<B>,
@@ -97,8 +102,11 @@ impl<B: Broker> Arena<B> {
         match property.server {
             Whose::Everybody => {
                 let _alone = self.lanes.clients.lock().unwrap_or_else(PoisonError::into_inner);
-                let conditions = self.ground.place(BrokerConditions::default())?;
-                time(Box::new(|| self.run(property, conditions, None)))
+                time(Box::new(|| {
+                    self.vary(property, || {
+                        Ok((self.ground.place(BrokerConditions::default())?, None))
+                    })
+                }))
             }
             Whose::Its => self.check_on_own_server(property, time),
         }
@@ -114,11 +122,14 @@ impl<B: Broker> Arena<B> {
         let mut own = self.lanes.server.lock().unwrap_or_else(PoisonError::into_inner);
         let server = match own.take() {
             Some(server) => server,
-            None => Arc::new(ground::start(kind)?),
+            None => Arc::new(ground::start(kind).map_err(Failure::unmade)?),
         };
-        let conditions = ground::placed(BrokerConditions::default(), server.url());
-        let its = Some(Arc::clone(&server));
-        let checked = time(Box::new(|| self.run(property, conditions, its)));
+        let checked = time(Box::new(|| {
+            self.vary(property, || {
+                let conditions = ground::placed(BrokerConditions::default(), server.url());
+                Ok((conditions, Some(Arc::clone(&server))))
+            })
+        }));
         // One that a failed property left dead or paused would fail the next one too.
         if checked.is_ok() {
             *own = Some(server);
@@ -126,9 +137,21 @@ impl<B: Broker> Arena<B> {
         checked
     }
 
+    /// Runs every variation that is asked for, each with names of its own.
+    fn vary(&self, property: &FaultProperty<B>, place: impl Fn() -> Result<Place>) -> Check {
+        let count = if property.varies { variations() } else { 1 };
+        for variation in (0..).map(Variation::new).take(count) {
+            let (conditions, server) = place().map_err(Failure::unmade)?;
+            self.run(property, variation, conditions, server)
+                .map_err(|failure| failure.after(variation))?;
+        }
+        Ok(())
+    }
+
     fn run(
         &self,
         property: &FaultProperty<B>,
+        variation: Variation,
         conditions: BrokerConditions,
         server: Option<Arc<Server>>,
     ) -> Check {
@@ -138,6 +161,7 @@ impl<B: Broker> Arena<B> {
             conditions,
             Arc::clone(&self.make),
             server,
+            variation,
         );
         let run = property.run;
         let check = async move {

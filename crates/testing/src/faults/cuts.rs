@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::try_join;
-use tokio::time::{Instant, sleep};
-use trunkline_core::{Broker, Topic};
+use tokio::time::Instant;
+use trunkline_core::{Broker, ErrorKind, HealthStatus, Topic};
 
 use super::load::publish_all;
 use super::property::on_its_own_server;
@@ -64,15 +64,20 @@ async fn ensure_recovers<B: Broker>(
     limit: Duration,
     break_it: impl FnOnce(&Proxy),
 ) -> Check {
+    let before = scene.variation().later(50, 23);
+    let all = before + 50;
     let (proxy, subject) = scene.process_behind_proxy().await?;
     let topic = subject.topic("a")?;
     let mut member = subject.join("g", &topic).await?;
-    flows(&subject, &topic, &mut member, 0..50).await?;
+    flows(&subject, &topic, &mut member, 0..before).await?;
+    let (live, accepted) = (proxy.live(), proxy.accepted());
+    ensure!(live > 0, "the broker has no connection through the proxy");
     break_it(&proxy);
     let begun = Instant::now();
-    flows(&subject, &topic, &mut member, 50..100).await?;
+    flows(&subject, &topic, &mut member, before..all).await?;
     let taken = begun.elapsed();
     ensure!(taken < limit, "it took {taken:?} to go on, where {limit:?} is the limit");
+    ensure!(proxy.accepted() > accepted, "none of {live} connections was made again");
     // What was published twice, because its answer was lost, still comes.
     member.drain().await?;
     subject.settled("g").await?;
@@ -95,8 +100,9 @@ async fn a_connection_that_is_cut_recovers_by_itself<B: Broker>(scene: Scene<B>)
 async fn a_connection_that_is_cut_within_a_frame_recovers_by_itself<B: Broker>(
     scene: Scene<B>,
 ) -> Check {
+    let bytes = scene.variation().later(333, 517);
     ensure_recovers(scene, AFTER_CUT, |proxy| {
-        proxy.set(Direction::ToServer, Mode::CutAfter { bytes: 333 }, Connections::Existing);
+        proxy.set(Direction::ToServer, Mode::CutAfter { bytes }, Connections::Existing);
     })
     .await
 }
@@ -123,9 +129,12 @@ async fn after_a_cut_an_event_runs_at_most_once_more_and_the_late_ack_is_refused
     let (proxy, cut_off) = scene.process_behind_proxy().await?;
     let topic = other.topic("a")?;
     let mut one = cut_off.join("g", &topic).await?;
-    other.publish(&keyed(&topic, "k", 0..3)?).await?;
+    let count = scene.variation().later(3, 90);
+    other.publish(&keyed(&topic, "k", 0..count)?).await?;
     let held = one.next().await?;
     ensure_eq!(number(held.event())?, 0, "the first number");
+    let (live, accepted) = (proxy.live(), proxy.accepted());
+    ensure!(live > 0, "the broker has no connection through the proxy");
     proxy.refuse().await;
     proxy.cut();
     let begun = Instant::now();
@@ -135,17 +144,25 @@ async fn after_a_cut_an_event_runs_at_most_once_more_and_the_late_ack_is_refused
     let taken = begun.elapsed();
     ensure!(taken < bound + SOON, "the takeover took {taken:?}, not {bound:?}");
     proxy.accept().await.map_err(|cause| Failure::new(format!("the proxy is gone: {cause}")))?;
-    // Once the first member is back its acknowledgement reaches the server, which must not care.
-    sleep(Duration::from_secs(1)).await;
+    // Only once the first member is back does its acknowledgement reach the server, which must not care.
+    let back = || async {
+        let is_up = cut_off.broker.health().await.status == HealthStatus::Up;
+        Ok(is_up && other.info("g").await?.is_some_and(|info| info.members == 2))
+    };
+    eventually(2 * patience(), "the member that was cut off is back", back).await?;
+    ensure!(proxy.accepted() > accepted, "none of {live} connections was made again");
     match tokio::time::timeout(patience(), held.ack()).await {
-        Ok(Err(_)) => {}
+        Ok(Err(unsettled)) => {
+            let error = &unsettled.error;
+            ensure_eq!(error.kind(), ErrorKind::Fenced, "the kind of `{error}`");
+        }
         Ok(Ok(())) => return Err(Failure::new("the late acknowledgement was accepted")),
         Err(_) => return Err(Failure::new("the late acknowledgement never ended")),
     }
     // It is still the successor's: given back, it comes again, and then goes on in order.
     drop(again);
     drop(one);
-    two.expect(0..3).await?;
+    two.expect(0..count).await?;
     two.nothing().await?;
     let empty = || async { Ok(other.info("g").await?.is_some_and(|info| info.lag == 0)) };
     eventually(patience(), "nothing waits", empty).await?;

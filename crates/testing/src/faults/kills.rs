@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join3};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use trunkline_bus::EventBus;
@@ -13,7 +13,6 @@ use trunkline_core::{Broker, Event, PublishOptions, RetryClass, Topic, Typed};
 
 use super::load::{Flow, publish_all};
 use super::property::on_its_own_server;
-use super::scene::is_whole_matrix;
 use super::{FaultProperty, Scene};
 use crate::broker::{
     Need, Subject, Taker, ack, eventually, keyed, number, numbered, patience, spread,
@@ -37,15 +36,10 @@ pub(super) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
 const AWAY: Duration = Duration::from_millis(300);
 
 /// SIGKILL, and a start with the same data.
-async fn kill_and_restart(server: &LiveServer) -> Check {
+async fn kill_and_restart<B: Broker>(scene: &Scene<B>, server: &LiveServer) -> Check {
     server.kill().await?;
-    sleep(AWAY).await;
+    sleep(scene.variation().span(AWAY)).await;
     Ok(server.restart().await?)
-}
-
-/// How many kills, each at another moment.
-fn kills() -> u64 {
-    if is_whole_matrix() { 5 } else { 1 }
 }
 
 /// The numbers that were accepted, of publishers that take no refusal for an end.
@@ -88,11 +82,11 @@ async fn what_was_accepted_survives_a_kill_of_the_server<B: Broker>(scene: Scene
         let accepted = Arc::clone(&accepted);
         publishers.spawn(async move { accepted.publish_on(&subject, &topic).await });
     }
-    for kill in 0..kills() {
+    for kill in 0..scene.variation().kills() {
         let enough = accepted.count() + 100 + 70 * kill;
         let flows = || async { Ok(accepted.count() >= enough) };
         eventually(2 * patience(), "publishers get on", flows).await?;
-        kill_and_restart(&server).await?;
+        kill_and_restart(&scene, &server).await?;
     }
     let enough = accepted.count() + 100;
     let flows = || async { Ok(accepted.count() >= enough) };
@@ -166,7 +160,8 @@ async fn handling<B: Broker>(
 async fn a_flow_goes_on_through_kills_of_the_server_in_order_without_loss<B: Broker>(
     scene: Scene<B>,
 ) -> Check {
-    let flow = Flow { keys: 40, count: 2_000 + 1_000 * kills(), per_second: 500 };
+    let kills = scene.variation().kills();
+    let flow = Flow { keys: 40, count: 2_000 + 1_000 * kills, per_second: 500 };
     let server = scene.server()?;
     let (publisher, one, two) =
         (scene.process().await?, scene.process().await?, scene.process().await?);
@@ -176,9 +171,9 @@ async fn a_flow_goes_on_through_kills_of_the_server_in_order_without_loss<B: Bro
         [handling(&one, &topic, log.clone()).await?, handling(&two, &topic, log.clone()).await?];
     let mut ran = Vec::new();
     let killing = async {
-        for kill in 0..kills() {
+        for kill in 0..kills {
             until_all(&mut seen, &mut ran, 700 + 1_000 * kill).await?;
-            kill_and_restart(&server).await?;
+            kill_and_restart(&scene, &server).await?;
         }
         until_all(&mut seen, &mut ran, flow.count).await
     };
@@ -208,8 +203,8 @@ async fn a_bus_goes_on_through_a_kill_of_the_server_and_loses_nothing<B: Broker>
     };
     let mut ran = Vec::new();
     let killing = async {
-        until_all(&mut seen, &mut ran, COUNT / 4).await?;
-        kill_and_restart(&server).await?;
+        until_all(&mut seen, &mut ran, scene.variation().later(COUNT / 4, 230)).await?;
+        kill_and_restart(&scene, &server).await?;
         until_all(&mut seen, &mut ran, COUNT).await
     };
     try_join(publishing, killing).await?;
@@ -241,38 +236,83 @@ async fn publish_with_bus(bus: &EventBus, events: &[Event]) -> Check {
     Ok(())
 }
 
+/// A publisher that publishes one event after the other, each until it is accepted, and never stands still.
+#[derive(Default)]
+struct Stream {
+    /// How many were accepted.
+    accepted: AtomicU64,
+    stop: AtomicBool,
+    /// How many there are in all: known before the last one is published.
+    all: OnceLock<u64>,
+}
+
+impl Stream {
+    async fn publish<B: Broker>(&self, subject: &Subject<B>, topic: &Topic) -> Check {
+        for number in 0.. {
+            let is_last = self.stop.load(Ordering::SeqCst);
+            if is_last {
+                self.all.get_or_init(|| number + 1);
+            }
+            publish_all(subject, &keyed(topic, "k", number..number + 1)?).await?;
+            self.accepted.store(number + 1, Ordering::SeqCst);
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills the server while an event is on its way to it, and brings it back.
+    async fn through_a_kill(&self, server: &LiveServer, away: Duration) -> Check {
+        const MORE: u64 = 50;
+        let enough = self.accepted.load(Ordering::SeqCst) + MORE;
+        let flows = || async { Ok(self.accepted.load(Ordering::SeqCst) >= enough) };
+        eventually(2 * patience(), "the publisher gets on", flows).await?;
+        server.kill().await?;
+        let before = self.accepted.load(Ordering::SeqCst);
+        sleep(away).await;
+        let meanwhile = self.accepted.load(Ordering::SeqCst) - before;
+        // An answer may have been on its way when the server died; the next event has met its absence.
+        ensure!(meanwhile <= 1, "{meanwhile} events were accepted by a server that was dead");
+        server.restart().await?;
+        let enough = before + 1 + MORE;
+        let flows = || async { Ok(self.accepted.load(Ordering::SeqCst) >= enough) };
+        eventually(2 * patience(), "what fell into the outage is accepted", flows).await
+    }
+}
+
 async fn a_broadcast_subscriber_misses_nothing_through_a_kill_of_the_server<B: Broker>(
     scene: Scene<B>,
 ) -> Check {
     let (subject, publisher) = (scene.process().await?, scene.process().await?);
-    let server = scene.server()?;
+    let (server, variation) = (scene.server()?, scene.variation());
     let topic = subject.topic("a")?;
     let mut listener = subject.listen(&topic).await?;
-    publish_all(&publisher, &keyed(&topic, "k", 0..100)?).await?;
-    listener.expect(0..50).await?;
-    let publishing = async {
-        for number in 100..200 {
-            publish_all(&publisher, &keyed(&topic, "k", number..number + 1)?).await?;
-        }
-        Ok(())
-    };
-    let mut seen = Vec::new();
+    let stream = Stream::default();
+    let mut ran = Vec::new();
     let listening = async {
-        let mut missing: BTreeSet<u64> = (50..200).collect();
-        while !missing.is_empty() {
+        let mut seen = BTreeSet::new();
+        while stream.all.get().is_none_or(|all| (seen.len() as u64) < *all) {
             let delivery = listener.next().await.map_err(|failure| {
-                Failure::new(format!("{} were missed: {failure}", missing.len()))
+                let missed = (0..).find(|at| !seen.contains(at)).unwrap_or_default();
+                Failure::new(format!("the first that was missed is number {missed}: {failure}"))
             })?;
             let number = number(delivery.event())?;
-            missing.remove(&number);
-            seen.push(number);
+            seen.insert(number);
+            ran.push(number);
             drop(ack(delivery).await);
         }
         Ok(())
     };
-    let killing = kill_and_restart(&server);
-    try_join(try_join(publishing, listening), killing).await?;
-    ensure_first_runs_ordered(&seen, 1)
+    let killing = async {
+        for _ in 0..variation.kills() {
+            stream.through_a_kill(&server, variation.span(AWAY)).await?;
+        }
+        stream.stop.store(true, Ordering::SeqCst);
+        Ok(())
+    };
+    try_join3(stream.publish(&publisher, &topic), listening, killing).await?;
+    ensure_first_runs_ordered(&ran, 1)
 }
 
 async fn a_group_without_members_keeps_what_waits_through_a_kill_of_the_server<B: Broker>(
@@ -281,19 +321,21 @@ async fn a_group_without_members_keeps_what_waits_through_a_kill_of_the_server<B
     let (publisher, server) = (scene.process().await?, scene.server()?);
     let topic = publisher.topic("a")?;
     publisher.declare("g", &topic).await?;
-    publish_all(&publisher, &keyed(&topic, "k", 0..100)?).await?;
+    let waiting = scene.variation().later(100, 450);
+    publish_all(&publisher, &keyed(&topic, "k", 0..waiting)?).await?;
     // At once: the server has had no time for anything but its promise.
-    kill_and_restart(&server).await?;
-    publish_all(&publisher, &keyed(&topic, "k", 100..150)?).await?;
+    kill_and_restart(&scene, &server).await?;
+    let all = waiting + 50;
+    publish_all(&publisher, &keyed(&topic, "k", waiting..all)?).await?;
     let later = scene.process().await?;
     let mut member = later.join("g", &topic).await?;
     let mut found = Vec::new();
-    while found.last() != Some(&149) {
+    while found.last() != Some(&(all - 1)) {
         found.push(number(&member.event().await?)?);
     }
     // A publish whose answer the kill took may have been made twice.
     found.dedup();
-    ensure_eq!(found, (0..150).collect::<Vec<u64>>(), "what waited for a member");
+    ensure_eq!(found, (0..all).collect::<Vec<u64>>(), "what waited for a member");
     Ok(())
 }
 
@@ -310,8 +352,9 @@ async fn delayed_events_survive_a_kill_while_they_come_due<B: Broker>(scene: Sce
         let options = PublishOptions::default().with_delay(delay);
         subject.publish_with(&spread(&topic, 40, numbers)?, &options).await?;
     }
-    tokio::time::sleep_until(begun + Duration::from_millis(3_400)).await;
-    kill_and_restart(&server).await?;
+    let amid = Duration::from_millis(scene.variation().later(3_400, 150));
+    tokio::time::sleep_until(begun + amid).await;
+    kill_and_restart(&scene, &server).await?;
     let mut missing = (0..COUNT).collect();
     take_all(&mut subject.join("g", &topic).await?, &mut missing).await
 }

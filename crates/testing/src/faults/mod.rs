@@ -5,6 +5,7 @@
 //! and those run one after the other; bounds of time are those that the factory states.
 
 mod arena;
+mod balance;
 mod cuts;
 mod kills;
 mod leave;
@@ -12,9 +13,11 @@ mod ledger;
 mod load;
 mod members;
 mod outages;
+mod pairs;
 mod peace;
 mod property;
 mod scene;
+mod variation;
 
 use trunkline_core::Broker;
 
@@ -26,6 +29,8 @@ pub(crate) use scene::Scene;
 pub(crate) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
     [
         peace::properties(),
+        pairs::properties(),
+        balance::properties(),
         leave::properties(),
         members::properties(),
         kills::properties(),

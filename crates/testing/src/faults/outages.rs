@@ -21,6 +21,9 @@ pub(super) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
     ]
 }
 
+/// How long a close may take.
+const DEADLINE: Duration = Duration::from_secs(3);
+
 /// How late a deadline may be noticed on a machine that is busy.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,8 @@ async fn an_outage_shows_in_health_and_reconnects_are_counted<B: Broker>(scene: 
     server.kill().await?;
     let away = || async { Ok(status(&subject).await? > HealthStatus::Up) };
     eventually(SOON, "health tells of the outage", away).await?;
+    // Sooner or later than a further try to connect.
+    sleep(scene.variation().span(LATE)).await;
     server.restart().await?;
     let back = || async { Ok(status(&subject).await? == HealthStatus::Up) };
     eventually(patience(), "health is up again", back).await?;
@@ -55,7 +60,8 @@ async fn an_outage_shows_in_health_and_reconnects_are_counted<B: Broker>(scene: 
 async fn a_server_that_stands_still_keeps_nobody_beyond_the_deadline<B: Broker>(
     scene: Scene<B>,
 ) -> Check {
-    const STILL: Duration = Duration::from_secs(5);
+    // Shorter and longer than a publish waits.
+    let still = scene.variation().span(Duration::from_secs(5));
     let (subject, server) = (scene.process().await?, scene.server()?);
     let topic = subject.topic("a")?;
     let mut member = subject.join("g", &topic).await?;
@@ -64,7 +70,7 @@ async fn a_server_that_stands_still_keeps_nobody_beyond_the_deadline<B: Broker>(
     server.pause().await?;
     let standing = async {
         let begun = Instant::now();
-        while begun.elapsed() < STILL {
+        while begun.elapsed() < still {
             // Whatever it says, it says it at once.
             status(&subject).await?;
             sleep(Duration::from_millis(200)).await;
@@ -74,7 +80,7 @@ async fn a_server_that_stands_still_keeps_nobody_beyond_the_deadline<B: Broker>(
     // Refused in time or accepted afterwards, but never forgotten.
     let publishing = async {
         let batch = keyed(&topic, "k", 10..20)?;
-        let published = timeout(STILL + patience(), publish_all(&subject, &batch)).await;
+        let published = timeout(still + patience(), publish_all(&subject, &batch)).await;
         published.map_err(|_late| Failure::new("a publish never ended"))?
     };
     try_join(standing, publishing).await?;
@@ -113,7 +119,7 @@ async fn close_ends_within_its_deadline_while_the_server_is_away<B: Broker>(
         tokio::spawn(async move { broker.publish(&batch, &PublishOptions::default()).await })
     };
     sleep(Duration::from_millis(200)).await;
-    let closed = close_amid_work(&subject, Duration::from_secs(3)).await;
+    let closed = close_amid_work(&subject, scene.variation().span(DEADLINE)).await;
     drop(held);
     server.restart().await?;
     closed?;
@@ -133,7 +139,7 @@ async fn close_ends_within_its_deadline_while_the_server_stands_still<B: Broker>
     subject.publish(&keyed(&topic, "k", 0..10)?).await?;
     let held = member.take(3).await?;
     server.pause().await?;
-    let closed = close_amid_work(&subject, Duration::from_secs(3)).await;
+    let closed = close_amid_work(&subject, scene.variation().span(DEADLINE)).await;
     drop(held);
     server.resume().await?;
     closed

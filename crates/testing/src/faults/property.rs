@@ -14,6 +14,7 @@ pub(crate) struct FaultProperty<B> {
     name: &'static str,
     pub(super) run: fn(Scene<B>) -> BoxFuture<'static, Check>,
     pub(super) server: Whose,
+    pub(super) varies: bool,
     needs: &'static [Need],
 }
 
@@ -32,7 +33,13 @@ impl<B: Broker> FaultProperty<B> {
         server: Whose,
         run: fn(Scene<B>) -> BoxFuture<'static, Check>,
     ) -> Self {
-        Self { name, run, server, needs: &[] }
+        Self { name, run, server, varies: true, needs: &[] }
+    }
+
+    /// It has no fault whose moment could be another one.
+    pub(super) fn once(mut self) -> Self {
+        self.varies = false;
+        self
     }
 
     pub(super) fn needs(mut self, needs: &'static [Need]) -> Self {

@@ -8,6 +8,7 @@ use trunkline_core::{Broker, Capabilities, Topic};
 use trunkline_launcher::Server;
 
 use super::arena::Maker;
+use super::variation::Variation;
 use crate::broker::{BrokerConditions, SOON, Subject};
 use crate::failure::{Check, Failure};
 use crate::fixture::Fixture;
@@ -26,6 +27,7 @@ pub(crate) struct Scene<B> {
     conditions: BrokerConditions,
     make: Maker<B>,
     server: Option<Arc<Server>>,
+    variation: Variation,
     first: OnceLock<Subject<B>>,
     endings: Endings,
 }
@@ -56,9 +58,15 @@ impl<B: Broker> Scene<B> {
         conditions: BrokerConditions,
         make: Maker<B>,
         server: Option<Arc<Server>>,
+        variation: Variation,
     ) -> Self {
         let (first, endings) = (OnceLock::new(), Endings::default());
-        Self { label, expected, conditions, make, server, first, endings }
+        Self { label, expected, conditions, make, server, variation, first, endings }
+    }
+
+    /// Which timing of the fault this run has.
+    pub(crate) fn variation(&self) -> Variation {
+        self.variation
     }
 
     pub(super) fn endings(&self) -> Endings {
@@ -82,7 +90,8 @@ impl<B: Broker> Scene<B> {
     }
 
     async fn process_under(&self, conditions: BrokerConditions) -> Result<Subject<B>, Failure> {
-        let made = close_at_end((self.make)(conditions).await?);
+        let made = (self.make)(conditions).await.map_err(Failure::unmade)?;
+        let made = close_at_end(made);
         let Fixture { subject, kept, hooks, mut endings } = made;
         if self.server.is_some() {
             // Whether its own server can be cleaned up, and through a proxy that is gone, says nothing.
@@ -160,9 +169,4 @@ fn regardless(ending: BoxFuture<'static, Check>) -> BoxFuture<'static, Check> {
         drop(tokio::time::timeout(SOON, ending).await);
         Ok(())
     })
-}
-
-/// Whether the whole fault matrix is asked for.
-pub(crate) fn is_whole_matrix() -> bool {
-    std::env::var("TRUNKLINE_TEST_ALL").is_ok_and(|value| value == "1")
 }

@@ -140,9 +140,10 @@ async fn consuming<T: Contender>(asked: &Asked, pair: &Pair<T>) -> Outcome<Vec<R
     ];
     let load = |concurrency| Load { concurrency, work: Duration::ZERO };
     for round in 0..=asked.rounds {
-        let twin = consume(&pair.twin, asked.messages, load(1)).await?;
-        let ways = [(Way::Broker, 1), (Way::Bus, 1), (Way::Bus, 64)];
-        for (row, (way, concurrency)) in rows.iter_mut().zip(ways) {
+        let [one, many] = [1, 64].map(|tasks| consume(&pair.twin, asked.messages, load(tasks)));
+        let (one, many) = (one.await?, many.await?);
+        let ways = [(Way::Broker, 1, one), (Way::Bus, 1, one), (Way::Bus, 64, many)];
+        for (row, (way, concurrency, twin)) in rows.iter_mut().zip(ways) {
             let ours = consume(&pair.ours.by(way), asked.messages, load(concurrency)).await?;
             row.add(round, ours, twin);
         }

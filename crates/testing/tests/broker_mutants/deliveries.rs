@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use trunkline_core::{
-    Attributes, Data, Delivery, Event, Result, Settle, Settling, Subscription, Unsettled, Verdict,
+    Attributes, BrokerPosition, Data, Delivery, Event, Result, Settle, Settling, Subscription,
+    Unsettled, Verdict,
 };
 
 use crate::mutant::Fault;
@@ -223,5 +224,9 @@ impl Settle for Desk {
             _ => return drop(sound),
         };
         settled.expect("an open broker");
+    }
+
+    fn position(&self, token: u64) -> Option<BrokerPosition> {
+        self.open().1.get(&token)?.position()
     }
 }
