@@ -49,7 +49,7 @@ impl BrokerAdmin for RedisBroker {
     async fn declare_group(&self, spec: GroupSpec) -> Result<()> {
         self.shared.check_open("declare group")?;
         let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
-        options.start = spec.start;
+        options.start = spec.start.clone();
         options.buffer = spec.buffer;
         options.on_full = spec.on_full;
         options.lanes = spec.lanes;

@@ -56,7 +56,7 @@ impl Member {
         for (id, is_held) in leased.into_iter().zip(array_of(held).unwrap_or_default()) {
             if int_of(&is_held) == Some(1) {
                 self.desk.update(|book| book.renew(id, until));
-            } else if !self.shared.config.breaks(Mutant::NoFence) {
+            } else if !self.is_stale_by_fault() {
                 tracing::warn!(group = %self.group, "a partition's lease was lost");
                 self.lose(id);
             }
@@ -104,7 +104,9 @@ impl Member {
         }
         self.shared.consume.all("renew", &pipe).await?;
         for partition in partitions {
-            self.take_over(&partition, Whose::Others, idle).await?;
+            // What is known here was shown just now; what an answer that never came gave to this
+            // member was not.
+            self.take_over(&partition, Whose::All, idle).await?;
         }
         Ok(())
     }
@@ -257,12 +259,18 @@ impl Member {
         if self.shared.config.breaks(Mutant::NewBeforePending) {
             return Ok(());
         }
-        // What its last owner had and did not finish comes first.
+        // What its last owner had and did not finish comes first, however often it has to be tried.
         let taken = self.take_over(&partition, Whose::All, 0).await;
         if let Some(owned) = self.owned.get_mut(&partition.id) {
-            owned.is_doubtful = taken.is_err();
+            owned.doubt = taken.is_err().then_some(Whose::All);
         }
         taken
+    }
+
+    /// A mutant that takes a partition for its own whatever the lease says.
+    pub(crate) fn is_stale_by_fault(&self) -> bool {
+        let config = &self.shared.config;
+        config.breaks(Mutant::NoFence) || config.breaks(Mutant::PlainReads)
     }
 
     fn open(
@@ -277,18 +285,22 @@ impl Member {
         let id = self.next_id;
         self.next_id += 1;
         let (topic, mut until, mut fence) = (topic.clone(), until, token.clone());
+        if self.is_stale_by_fault() {
+            until = None;
+        }
         if self.shared.config.breaks(Mutant::NoFence) {
-            (until, fence) = (None, String::new());
+            fence = String::new();
         }
         let partition = Partition { id, topic, number, stream, companions, token, fence };
         let partition = Arc::new(partition);
         self.desk.add_partition(Arc::clone(&partition));
         self.desk.update(|book| book.open(id, until));
         let owned = Owned {
+            fence: partition.first_fence(),
             partition: Arc::clone(&partition),
             is_hot: true,
             is_draining: false,
-            is_doubtful: false,
+            doubt: None,
             last: None,
             has_retry: None,
         };

@@ -93,14 +93,15 @@ impl Book {
         self.standings.get(&partition).map_or(0, |standing| standing.out)
     }
 
-    /// Forgets a partition; what was read of it and is not out is returned.
-    pub(crate) fn forget(&mut self, partition: PartitionId) -> Vec<Place> {
+    /// Forgets a partition; what was read of it and is not out is returned, with how often it had been
+    /// delivered before.
+    pub(crate) fn forget(&mut self, partition: PartitionId) -> Vec<(Place, u32)> {
         self.standings.remove(&partition);
         let mut places = Vec::new();
         let mut keep = |held: &Held| {
             let is_gone = held.place.partition == partition;
             if is_gone {
-                places.push(held.place);
+                places.push((held.place, held.redeliveries));
             }
             !is_gone
         };

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
+use smol_str::SmolStr;
 use tokio::time::Instant;
-use trunkline_core::{Pattern, Result, StartAt, SubscribeOptions, Topic};
+use trunkline_core::{Pattern, Result, SubscribeOptions, Topic};
 
 use crate::book::Book;
 use crate::broker::Shared;
 use crate::codec::{self, EntryId, Fields, array_of, int_of, streams_of};
-use crate::consume::Desk;
+use crate::consume::{Desk, Partition};
 use crate::entry::{PartitionId, Place};
 use crate::error::{from_driver, unexpected};
-use crate::index::{Index, before, register_topic};
+use crate::index::{Index, register_topic};
 use crate::link::{Link, backoff};
-use crate::names::readers_of;
+use crate::names::{Companions, readers_of};
+use crate::position::Begin;
 use crate::publish::millis;
 use crate::reader;
 use crate::scripts::Lua;
@@ -43,6 +45,13 @@ struct Subscriber {
     next_beat: Instant,
 }
 
+/// A stream that is to be read.
+struct Found {
+    stream: SmolStr,
+    topic: Topic,
+    number: u32,
+}
+
 /// How far a stream has been read.
 struct Reading {
     id: PartitionId,
@@ -52,6 +61,7 @@ struct Reading {
 
 /// Subscribes and starts the subscriber's task; ready when its place in every stream is fixed.
 pub(crate) async fn join(shared: &Arc<Shared>, options: SubscribeOptions) -> Result<Arc<Desk>> {
+    let begin = Begin::of(&options.start)?;
     for topic in options.topics.iter().filter_map(Pattern::exact) {
         register_topic(&shared.link, &shared.names, &topic, &shared.config).await?;
     }
@@ -79,14 +89,18 @@ pub(crate) async fn join(shared: &Arc<Shared>, options: SubscribeOptions) -> Res
         },
         next_beat: Instant::now(),
     };
-    subscriber.settle_in(options.start).await?;
+    let settled = subscriber.settle_in(begin).await;
+    if settled.is_err() {
+        // It leaves at once, so that it holds no trimming back.
+        desk.begin_close();
+    }
     drop(tokio::spawn(subscriber.run()));
-    Ok(desk)
+    settled.map(|()| desk)
 }
 
 impl Subscriber {
     /// Fixes where each stream is read from, and tells those who trim.
-    async fn settle_in(&mut self, start: StartAt) -> Result<()> {
+    async fn settle_in(&mut self, begin: Option<Begin>) -> Result<()> {
         let mut time = redis::cmd("TIME");
         time.arg(&[] as &[&str]);
         let now = self.shared.link.one("subscribe", time).await?;
@@ -96,34 +110,37 @@ impl Subscriber {
         self.began = EntryId { ms: (seconds * 1_000).saturating_sub(1), seq: u64::MAX };
         self.beat().await?;
         self.index = Index::load(&self.shared.link, &self.shared.names).await?;
-        let fixed = if let StartAt::Time(time) = start { Some(before(time)) } else { None };
-        self.began = fixed.unwrap_or(self.began);
+        self.began = begin.as_ref().map_or(self.began, |begin| begin.after);
         let found = self.missing_streams();
-        let places = match fixed {
-            Some(at) => vec![at; found.len()],
+        let places = match begin {
+            Some(begin) => found.iter().map(|found| begin.in_stream(&found.stream)).collect(),
             None => self.ends_of(&found).await?,
         };
-        for ((stream, topic), at) in found.into_iter().zip(places) {
-            self.open(stream, topic, at);
+        for (found, at) in found.into_iter().zip(places) {
+            self.open(found, at);
         }
         self.beat().await
     }
 
-    fn missing_streams(&self) -> Vec<(String, Topic)> {
+    fn missing_streams(&self) -> Vec<Found> {
         let taken = |topic: &Topic| self.topics.iter().any(|pattern| pattern.matches(topic));
         let topics = self.index.topics.iter().filter(|(topic, _)| taken(topic));
         let names = &self.shared.names;
         let streams = topics.flat_map(|(topic, record)| {
-            (0..record.partitions).map(|n| (names.stream(topic, n).to_string(), topic.clone()))
+            (0..record.partitions).map(|number| Found {
+                stream: names.stream(topic, number),
+                topic: topic.clone(),
+                number,
+            })
         });
-        streams.filter(|(stream, _)| !self.streams.contains_key(stream)).collect()
+        streams.filter(|found| !self.streams.contains_key(found.stream.as_str())).collect()
     }
 
     /// The last id of each stream.
-    async fn ends_of(&self, streams: &[(String, Topic)]) -> Result<Vec<EntryId>> {
+    async fn ends_of(&self, streams: &[Found]) -> Result<Vec<EntryId>> {
         let mut pipe = Pipeline::with_capacity(streams.len());
-        for (stream, _) in streams {
-            pipe.cmd("XREVRANGE").arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+        for Found { stream, .. } in streams {
+            pipe.cmd("XREVRANGE").arg(stream.as_str()).arg("+").arg("-").arg("COUNT").arg(1);
         }
         let answers = self.shared.link.all("subscribe", &pipe).await?;
         let end = |answer| {
@@ -133,11 +150,16 @@ impl Subscriber {
         Ok(answers.into_iter().map(|answer| end(answer).unwrap_or_default()).collect())
     }
 
-    fn open(&mut self, stream: String, topic: Topic, at: EntryId) {
+    fn open(&mut self, Found { stream, topic, number }: Found, at: EntryId) {
         // The first is the inbox's.
         let id = PartitionId::try_from(self.streams.len() + 1).unwrap_or(PartitionId::MAX);
         self.desk.update(|book| book.open(id, None));
-        self.streams.insert(stream, Reading { id, topic, at });
+        self.streams.insert(stream.to_string(), Reading { id, topic: topic.clone(), at });
+        // Nothing stands beside it for a subscriber, and no lease is needed to read it.
+        let companions = Companions::default();
+        let (token, fence) = (String::new(), String::new());
+        let partition = Partition { id, topic, number, stream, companions, token, fence };
+        self.desk.add_partition(Arc::new(partition));
     }
 
     /// Says that this subscriber lives and how far it has read.
@@ -253,8 +275,8 @@ impl Subscriber {
         }
         if is_index_old {
             self.index = Index::load(&self.shared.link, &self.shared.names).await?;
-            for (stream, topic) in self.missing_streams() {
-                self.open(stream, topic, self.began);
+            for found in self.missing_streams() {
+                self.open(found, self.began);
             }
             self.beat().await?;
         }

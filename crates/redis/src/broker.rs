@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Cmd, Pipeline, Value};
-use tokio::sync::{Notify, RwLock, mpsc, watch};
+use tokio::sync::{Notify, RwLock, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use trunkline_core::{
     Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, EventId, GroupSpec,
@@ -18,13 +18,18 @@ use trunkline_core::{
 use crate::codec::text_of;
 use crate::config::RedisConfig;
 use crate::consume::{Desk, RedisSubscription};
-use crate::error::{closed, disconnected};
+use crate::error::{closed, disconnected, refusal};
 use crate::index::{Route, Routes, declare_group};
 use crate::link::{Link, Vitals, random};
 use crate::mutant::Mutant;
 use crate::names::Names;
-use crate::publish::{self, Job, is_passing};
+use crate::pipeline::{self, Job};
+use crate::position::Begin;
+use crate::publish::{self, is_passing};
 use crate::{broadcast, lock, member, schedule, trim};
+
+/// The broker's name in its capabilities, and in the positions of its events.
+pub(crate) const NAME: &str = "redis";
 
 /// A broker over Redis Streams; clones share it.
 ///
@@ -70,14 +75,14 @@ impl RedisBroker {
     ///
     /// # Errors
     /// `Disconnected`, naming the address that refused; `Config` when the server refuses the
-    /// credentials.
+    /// credentials, or has a certificate that is not trusted.
     pub async fn connect(config: RedisConfig) -> Result<Self> {
         let vitals = Arc::new(Vitals::default());
         let (close, closed) = watch::channel(false);
         let link = Arc::new(Link::new(&config, config.response_timeout, &vitals));
         let consume = Arc::new(Link::new(&config, config.response_timeout, &vitals));
         let facts = first_contact(&link, &config).await?;
-        let (jobs, queue) = mpsc::channel(publish::QUEUE);
+        let (jobs, queue) = mpsc::channel(pipeline::QUEUE);
         let (flush, flushed) = watch::channel(false);
         let shared = Arc::new(Shared {
             capabilities: capabilities(),
@@ -119,7 +124,7 @@ impl Shared {
             }
         };
         drop(tokio::spawn(async move {
-            publish::run(link, queue, wait, address, all_ended).await;
+            pipeline::run(link, queue, wait, address, all_ended).await;
             flush.send_replace(true);
         }));
         drop(tokio::spawn(schedule::run(Arc::downgrade(self), self.closed.clone())));
@@ -211,13 +216,24 @@ impl Broker for RedisBroker {
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Subscription>> {
         self.shared.check_open("subscribe")?;
         self.shared.capabilities.check_subscribe(&options)?;
-        let desk = match options.group.clone() {
-            Some(group) => member::join(&self.shared, group, options).await?,
-            None => broadcast::join(&self.shared, options).await?,
+        // What cannot be read is refused before anything begins.
+        Begin::of(&options.start)?;
+        let shared = Arc::clone(&self.shared);
+        let joining = async move {
+            let desk = match options.group.clone() {
+                Some(group) => member::join(&shared, group, options).await?,
+                None => broadcast::join(&shared, options).await?,
+            };
+            shared.add_desk(&desk);
+            Ok(RedisSubscription::new(desk))
         };
-        let subscription = RedisSubscription::new(Arc::clone(&desk));
-        self.shared.add_desk(&desk);
-        Ok(Box::new(subscription))
+        // A call that is dropped half-way joins all the same: nobody takes the subscription then, and
+        // so it leaves.
+        let (ready, joined) = oneshot::channel();
+        drop(tokio::spawn(async move { drop(ready.send(joining.await)) }));
+        let joined: Result<RedisSubscription> =
+            joined.await.map_err(|_gone| closed("subscribe"))?;
+        Ok(Box::new(joined?))
     }
 
     async fn health(&self) -> Health {
@@ -276,9 +292,10 @@ impl fmt::Debug for RedisBroker {
 }
 
 fn capabilities() -> Capabilities {
-    let mut can = Capabilities::minimal("redis", Durability::Server);
+    let mut can = Capabilities::minimal(NAME, Durability::Server);
     can.history = true;
     can.start_at_time = true;
+    can.start_at_position = true;
     can.delay = true;
     can.priority_lanes = true;
     can.dead_letters = true;
@@ -312,13 +329,13 @@ async fn first_contact(link: &Link, config: &RedisConfig) -> Result<Facts> {
                 return Ok(facts_of(values, &address));
             }
             Ok(Ok(_)) => None,
-            Ok(Err(error)) if is_refused_login(&error) => {
-                let message = "the Redis server refused the user name or the password of the URL";
-                return Err(
-                    Error::new(ErrorKind::Config, "connect", message).with("address", address)
-                );
-            }
-            Ok(Err(error)) => Some(error),
+            Ok(Err(error)) => match refusal(&error) {
+                Some(message) => {
+                    let error = Error::new(ErrorKind::Config, "connect", message).because(error);
+                    return Err(error.with("address", address));
+                }
+                None => Some(error),
+            },
             Err(_) => {
                 let error = disconnected("connect", &address);
                 return Err(match last {
@@ -330,11 +347,6 @@ async fn first_contact(link: &Link, config: &RedisConfig) -> Result<Facts> {
         last = error.or(last);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn is_refused_login(error: &redis::RedisError) -> bool {
-    error.kind() == redis::ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
 }
 
 fn facts_of(values: Vec<Value>, address: &str) -> Facts {

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite as _, Value};
 use smol_str::SmolStr;
-use trunkline_core::cloudevents::{Headers, from_headers, from_json, visit_headers};
+use trunkline_core::cloudevents::{
+    Headers, STRUCTURED_JSON, from_headers, from_json, to_json, visit_headers,
+};
 use trunkline_core::{
     Attributes, Audience, DEFAULT_SOURCE, Data, Error, ErrorKind, Event, EventId, Result, Topic,
 };
@@ -51,6 +53,29 @@ pub(crate) fn write(
         command.write_arg(b"data");
         command.write_arg(bytes);
     }
+}
+
+/// As [`write`], with the whole event as one text in `data`.
+pub(crate) fn write_structured(
+    command: &mut Cmd,
+    event: &Event,
+    audience: Audience,
+    headers: &[(SmolStr, Bytes)],
+) -> Result<()> {
+    let text = to_json(event)?;
+    command.write_arg(b"content-type");
+    command.write_arg(STRUCTURED_JSON.as_bytes());
+    if audience == Audience::BroadcastOnly {
+        command.write_arg(AUDIENCE.as_bytes());
+        command.write_arg(BROADCAST);
+    }
+    for (name, value) in headers {
+        command.write_arg(name.as_bytes());
+        command.write_arg(value);
+    }
+    command.write_arg(b"data");
+    command.write_arg(&text);
+    Ok(())
 }
 
 /// An entry that was read: an event, or what is there instead of one.

@@ -7,6 +7,7 @@ use crate::mutant::Mutant;
 use crate::names::tagged;
 use crate::resolve::Target;
 use smol_str::SmolStr;
+use trunkline_core::cloudevents::ContentMode;
 use trunkline_core::{PartitionRules, Result, Topic};
 
 /// The settings of a [`crate::RedisBroker`].
@@ -42,6 +43,8 @@ pub struct RedisConfig {
     pub wait_replicas: Option<(u32, Duration)>,
     /// How many events a group with lanes reads ahead, to find urgent ones among them.
     pub lane_window: usize,
+    /// How events are written.
+    pub mode: ContentMode,
     #[cfg(feature = "mutants")]
     pub(crate) mutant: Option<Mutant>,
 }
@@ -81,6 +84,7 @@ impl RedisConfig {
             subscriber_ttl: Duration::from_secs(660),
             wait_replicas: None,
             lane_window: 4_096,
+            mode: ContentMode::Binary,
             #[cfg(feature = "mutants")]
             mutant: None,
         })
@@ -183,6 +187,22 @@ impl RedisConfig {
         self
     }
 
+    /// Sets how events are written that are published; both modes are read.
+    #[must_use]
+    pub fn with_mode(mut self, mode: ContentMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Trusts these certificates, in PEM, instead of the usual roots.
+    ///
+    /// # Errors
+    /// `Config` when the text holds no certificate, or the URL asks for no TLS.
+    pub fn with_ca_certificates(mut self, pem: &str) -> Result<Self> {
+        self.target.trust(pem)?;
+        Ok(self)
+    }
+
     /// Breaks one promise on purpose, so that a test can show that it notices.
     #[cfg(feature = "mutants")]
     #[must_use]
@@ -234,6 +254,7 @@ impl fmt::Debug for RedisConfig {
             .field("subscriber_ttl", &self.subscriber_ttl)
             .field("wait_replicas", &self.wait_replicas)
             .field("lane_window", &self.lane_window)
+            .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use trunkline_core::{
-    Delivery, Error, ErrorKind, Event, Result, Settle, Settling, Subscription, Verdict,
+    BrokerPosition, Delivery, Error, ErrorKind, Event, Result, Settle, Settling, Subscription,
+    Verdict,
 };
 
 use crate::book::Book;
@@ -17,6 +18,7 @@ use crate::entry::{Held, Out, PartitionId};
 use crate::error::fenced;
 use crate::lock;
 use crate::names::Companions;
+use crate::position::position_of;
 use crate::settle::Settler;
 
 /// What the subscription, its deliveries and its task share.
@@ -48,7 +50,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// The fencing number under which the partition was leased.
-    pub(crate) fn number_of_fence(&self) -> Option<i64> {
+    pub(crate) fn first_fence(&self) -> Option<i64> {
         self.token.rsplit_once('|')?.1.parse().ok()
     }
 }
@@ -181,6 +183,13 @@ impl Settle for Handle {
             let back = book.peek(token).map(|out| held(out, event, attempts));
             book.finish(token, back)
         });
+    }
+
+    fn position(&self, token: u64) -> Option<BrokerPosition> {
+        // What stands in a stream of retries or redriven letters waits there for its group alone.
+        let place = lock(&self.0.book).peek(token)?.place;
+        let partition = self.0.partition(place.partition).filter(|_| !place.is_retry)?;
+        Some(position_of(place.id, &partition.stream))
     }
 }
 

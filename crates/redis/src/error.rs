@@ -1,5 +1,9 @@
 //! What can go wrong on the way to a Redis server, and the words for it.
 
+use std::error::Error as Cause;
+use std::io;
+use std::sync::Arc;
+
 use redis::RedisError;
 use trunkline_core::{Error, ErrorKind, RetryClass};
 
@@ -59,6 +63,23 @@ pub(crate) fn from_driver(operation: &'static str, error: RedisError, sent: bool
     } else {
         made
     }
+}
+
+/// Why no further attempt to connect can help, if so.
+pub(crate) fn refusal(error: &RedisError) -> Option<&'static str> {
+    let is_login = error.kind() == redis::ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
+    if is_login {
+        return Some("the Redis server refused the user name or the password of the URL");
+    }
+    // The driver shares what it wraps; what it wraps is the failed connection, and in it what TLS says.
+    let shared = error.source()?.downcast_ref::<Arc<dyn Cause + Send + Sync>>()?;
+    let inner = shared.downcast_ref::<io::Error>()?.get_ref()?;
+    let tls = inner.downcast_ref::<rustls::Error>()?;
+    matches!(tls, rustls::Error::InvalidCertificate(_)).then_some(
+        "the certificate of the Redis server is not trusted: give the certificate of its authority as \
+         `ca_file`, and the name that stands in it in the URL",
+    )
 }
 
 /// The server said no.

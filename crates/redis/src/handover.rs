@@ -73,7 +73,7 @@ impl Member {
         Ok(())
     }
 
-    /// Gives a partition up; what was read and not handed out counts as never delivered.
+    /// Gives a partition up; what was read and not handed out counts as often delivered as before.
     async fn release(&mut self, id: PartitionId) -> Result<()> {
         let Some(owned) = self.owned.remove(&id) else { return Ok(()) };
         let places = self.desk.update(|book| book.forget(id));
@@ -89,17 +89,17 @@ impl Member {
         }
     }
 
-    async fn send_release(&self, partition: &Partition, places: &[Place]) -> Result<()> {
+    async fn send_release(&self, partition: &Partition, places: &[(Place, u32)]) -> Result<()> {
         let companions = &partition.companions;
-        let (retried, own): (Vec<Place>, Vec<Place>) =
-            places.iter().copied().partition(|place| place.is_retry);
+        let (retried, own): (Vec<_>, Vec<_>) =
+            places.iter().copied().partition(|(place, _)| place.is_retry);
         let mut call = Lua::Release.call(4);
         call.arg(&companions.lease).arg(partition.stream.as_str()).arg(&companions.retry);
         call.arg(self.shared.names.wake(&self.group));
         call.arg(&partition.token).arg(self.group.as_str()).arg(&self.consumer);
         call.arg(IDLE_MS).arg(own.len());
-        for place in own.into_iter().chain(retried) {
-            call.arg(place.id.to_string());
+        for (place, count) in own.into_iter().chain(retried) {
+            call.arg(place.id.to_string()).arg(count);
         }
         let answer = self.shared.consume.one("hand over", call).await?;
         if text_of(answer).as_deref() == Some("fenced") {

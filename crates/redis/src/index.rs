@@ -7,13 +7,14 @@ use std::sync::atomic::AtomicBool;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 use smol_str::SmolStr;
-use trunkline_core::{ErrorKind, Group, GroupSpec, Order, Pattern, Result, StartAt, Topic};
+use trunkline_core::{ErrorKind, Group, GroupSpec, Order, Pattern, Result, Topic};
 
 use crate::codec::{EntryId, array_of, bytes_of, pairs_of, text_of};
 use crate::config::RedisConfig;
 use crate::error::unexpected;
 use crate::link::Link;
 use crate::names::Names;
+use crate::position::{start_in, start_text};
 use crate::scripts::Lua;
 
 /// A topic as the index has it.
@@ -140,6 +141,7 @@ pub(crate) async fn declare_group(
     spec: &GroupSpec,
     config: &RedisConfig,
 ) -> Result<GroupRecord> {
+    let start = start_text(&spec.start)?;
     // Topics that are named are made first, so that the group's start applies to nothing or to what
     // foreign programs wrote before.
     for topic in spec.topics.iter().filter_map(Pattern::exact) {
@@ -147,7 +149,7 @@ pub(crate) async fn declare_group(
     }
     let mut call = Lua::Group.call(4);
     call.arg(&names.version).arg(&names.topics).arg(&names.groups).arg(&names.changes);
-    call.arg(spec.name.as_str()).arg(start_id(spec.start));
+    call.arg(spec.name.as_str()).arg(start);
     call.arg(if spec.order == Order::None { "none" } else { "per_key" });
     call.arg(if spec.lanes { "1" } else { "0" });
     for pattern in &spec.topics {
@@ -181,7 +183,7 @@ pub(crate) fn create_groups(
     for partition in 0..record.partitions {
         let stream = names.stream(topic, partition);
         pipe.cmd("XGROUP").arg("CREATE").arg(stream.as_str()).arg(group.as_str());
-        pipe.arg(start).arg("MKSTREAM");
+        pipe.arg(start_in(start, &stream)).arg("MKSTREAM");
     }
 }
 
@@ -202,27 +204,6 @@ pub(crate) async fn run_creates(link: &Link, pipe: &Pipeline) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The id after which a group that starts there reads.
-fn start_id(start: StartAt) -> String {
-    match start {
-        StartAt::Latest => "$".to_owned(),
-        StartAt::Time(time) => before(time).to_string(),
-        _ => "0".to_owned(),
-    }
-}
-
-/// The last id that an entry of before `time` can have.
-pub(crate) fn before(time: jiff::Timestamp) -> EntryId {
-    let ms = u64::try_from(time.as_millisecond()).unwrap_or(0);
-    // What the milliseconds cut off belongs to before.
-    let is_exact = time.subsec_nanosecond() % 1_000_000 == 0;
-    match (is_exact, ms) {
-        (true, 0) => EntryId::default(),
-        (true, ms) => EntryId { ms: ms - 1, seq: u64::MAX },
-        (false, ms) => EntryId { ms, seq: u64::MAX },
-    }
 }
 
 fn parse_topic(text: &str) -> Option<TopicRecord> {

@@ -56,8 +56,11 @@ pub(crate) struct Owned {
     pub(crate) is_hot: bool,
     /// To be handed over when nothing of it is out.
     pub(crate) is_draining: bool,
-    /// A read may have been answered and lost: what is pending is looked at first.
-    pub(crate) is_doubtful: bool,
+    /// What is pending is looked at before anything is read: all of it where the take-over from the
+    /// last owner has failed, this member's own where the answer of a read was lost.
+    pub(crate) doubt: Option<Whose>,
+    /// The fencing number that proves the lease; absent where members share freely.
+    pub(crate) fence: Option<i64>,
     /// Everything up to this id has been read by the group, as far as it is known.
     pub(crate) last: Option<EntryId>,
     /// Whether the group has a stream of retries beside this one, as far as it is known.
@@ -71,7 +74,7 @@ pub(crate) async fn join(
     options: SubscribeOptions,
 ) -> Result<Arc<Desk>> {
     let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
-    spec.start = options.start;
+    spec.start = options.start.clone();
     spec.order = options.order;
     spec.lanes = options.lanes;
     let record = shared.declare(&spec).await?;
@@ -106,9 +109,13 @@ pub(crate) async fn join(
         next_scan: Instant::now() + shared.config.discovery_interval.mul_f64(random_fraction()),
         ahead,
     };
-    member.settle_in().await?;
+    let settled = member.settle_in().await;
+    if settled.is_err() {
+        // It leaves at once, with what it has leased.
+        desk.begin_close();
+    }
     drop(tokio::spawn(member.run()));
-    Ok(desk)
+    settled.map(|()| desk)
 }
 
 impl Member {
@@ -135,7 +142,7 @@ impl Member {
                 Err(error) => {
                     failures += 1;
                     tracing::debug!(%error, group = %self.group, "the member tries again");
-                    self.owned.values_mut().for_each(|owned| owned.is_doubtful = true);
+                    self.doubt_everything();
                     tokio::time::sleep(backoff(failures)).await;
                     continue;
                 }
@@ -160,21 +167,19 @@ impl Member {
     /// Waits until there is something to do.
     async fn wait(&mut self) {
         let has_work = self.has_enough_acks() || !self.readable(self.wants(0)).0.is_empty();
-        if has_work && self.waiter.is_waiting() {
-            let wake = self.shared.names.wake(&self.group);
+        let names = &self.shared.names;
+        let wake = names.wake(&self.group);
+        if !(has_work && self.waiter.is_waiting()) {
+            let cold = self.owned.values().filter(|owned| !owned.is_hot && !owned.is_draining);
+            let end = |owned: &'_ Owned| owned.last.unwrap_or_default();
+            let streams = cold.map(|owned| (owned.partition.stream.as_str(), end(owned)));
+            let news = [(names.changes.as_str(), self.index.changed), (wake.as_str(), self.woken)];
+            self.waiter.watch(news.into_iter().chain(streams)).await;
+        }
+        if has_work {
             if let Some(news) = self.waiter.news().now_or_never() {
                 self.hear(&wake, news);
             }
-            return;
-        }
-        let cold = self.owned.values().filter(|owned| !owned.is_hot && !owned.is_draining);
-        let end = |owned: &'_ Owned| owned.last.unwrap_or_default();
-        let streams = cold.map(|owned| (owned.partition.stream.as_str(), end(owned)));
-        let names = &self.shared.names;
-        let wake = names.wake(&self.group);
-        let watched = [(names.changes.as_str(), self.index.changed), (wake.as_str(), self.woken)];
-        self.waiter.watch(watched.into_iter().chain(streams)).await;
-        if has_work {
             return;
         }
         let desk = Arc::clone(&self.desk);
@@ -249,13 +254,17 @@ impl Member {
             }
             done = self.read_and_ack_once().await;
         }
-        self.unpack();
+        if !self.unpacked.is_empty() {
+            self.unpack();
+            // Who takes them goes first, before this asks for more.
+            tokio::task::yield_now().await;
+        }
         done.map(drop)
     }
 
     /// The partitions to read now, and how many of them are known to have something.
     fn readable(&self, wanted: usize) -> (Vec<Arc<Partition>>, usize) {
-        let all = self.owned.values().filter(|owned| !owned.is_draining && !owned.is_doubtful);
+        let all = self.owned.values().filter(|owned| !owned.is_draining && owned.doubt.is_none());
         let mut all: Vec<&Owned> = all.collect();
         self.desk.update(|book| all.retain(|owned| !book.has_suspects_of(owned.partition.id)));
         let hot = all.iter().filter(|owned| owned.is_hot).count();
@@ -334,20 +343,6 @@ impl Member {
             self.desk.remove_partition(id);
             self.next_refresh = Instant::now();
         }
-    }
-
-    /// Where a read failed, takes what the server has given to this member and the member never got.
-    async fn settle_doubts(&mut self) -> Result<()> {
-        let doubtful = self.owned.values().filter(|owned| owned.is_doubtful);
-        let doubtful: Vec<_> = doubtful.map(|owned| Arc::clone(&owned.partition)).collect();
-        for partition in doubtful {
-            self.take_over(&partition, Whose::Mine, 0).await?;
-            if let Some(owned) = self.owned.get_mut(&partition.id) {
-                owned.is_doubtful = false;
-                owned.is_hot = true;
-            }
-        }
-        Ok(())
     }
 
     async fn scan_if_due(&mut self) -> Result<()> {

@@ -10,6 +10,9 @@ pub enum Mutant {
     MaxlenTrim,
     /// Nothing checks the lease: not reads, not acknowledgements, and not the member itself.
     NoFence,
+    /// A stale owner reads on, and nothing asks whether the partition is still its own; only what it
+    /// settles is fenced.
+    PlainReads,
     /// A new owner reads what is new before it takes over what is pending.
     NewBeforePending,
     /// Acknowledgements wait for a batch of 64, and a close throws away what is not on the server yet.

@@ -122,7 +122,7 @@ pub(crate) fn tagged(prefix: &str) -> SmolStr {
 }
 
 /// What stands beside one stream for one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Companions {
     /// Who owns the partition, with its fencing number.
     pub(crate) lease: String,

@@ -1,15 +1,14 @@
-//! Publishing: what concurrent callers hand in goes out together, in one pipeline.
+//! Publishing: events become commands, and these go into the queue of the pipelines.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use redis::{Cmd, Pipeline, Value};
-use tokio::sync::{mpsc, oneshot};
+use redis::Cmd;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use trunkline_core::cloudevents::ContentMode;
 use trunkline_core::{
     BatchResult, Error, ErrorKind, Event, PublishOptions, Publishing, Result, RetryClass, Topic,
     partition_of,
@@ -17,35 +16,17 @@ use trunkline_core::{
 
 use crate::broker::Shared;
 use crate::codec;
-use crate::error::{closed, disconnected, from_driver, refused};
+use crate::error::closed;
 use crate::index::{Route, Stream, check_partition, register_topic};
-use crate::link::{Link, backoff, is_for_later};
+use crate::link::backoff;
 use crate::lock;
 use crate::names::delay_of;
+use crate::pipeline::{Answers, Job, unanswered};
 use crate::scripts::Lua;
 
-/// Commands in one pipeline: enough that a round trip costs each of them little.
-const PIPELINE: usize = 512;
-/// Pipelines under way: one is answered while the next is written.
-const UNDER_WAY: usize = 2;
 /// Events of a batch that go out at once: a transaction of so many holds the server up for a few
 /// milliseconds.
 const CHUNK: usize = 1_000;
-/// Batches that wait for a place in a pipeline.
-pub(crate) const QUEUE: usize = 4_096;
-
-/// Commands of one caller, and where their answers go.
-pub(crate) struct Job {
-    commands: Vec<Cmd>,
-    /// Whether the commands happen together or not at all.
-    is_atomic: bool,
-    deadline: Instant,
-    reply: oneshot::Sender<Answers>,
-}
-
-/// One result a command; only what failed costs anything.
-type Answers = Vec<Option<Error>>;
-
 pub(crate) fn publish<'a>(
     shared: &'a Arc<Shared>,
     events: &'a [Event],
@@ -144,7 +125,15 @@ impl Batch<'_> {
                 return Err(Error::new(ErrorKind::Full, "publish", message));
             }
         }
-        answer.await.map_err(|_gone| closed("publish").with_retry(RetryClass::Ambiguous))
+        // The time that all publishes have is kept where they are sent, with one timer for many.
+        let answered = match self.options.timeout {
+            None => answer.await,
+            Some(_) => match tokio::time::timeout_at(self.deadline, answer).await {
+                Ok(answered) => answered,
+                Err(_) => return Err(unanswered(&self.shared.config.address())),
+            },
+        };
+        answered.map_err(|_gone| closed("publish").with_retry(RetryClass::Ambiguous))
     }
 
     /// The command that publishes an event, or why it may not be.
@@ -174,7 +163,13 @@ impl Batch<'_> {
             }
             Some(delay) => self.delayed(event, stream, delay),
         };
-        codec::write(&mut command, event, &data, self.options.audience, headers);
+        let audience = self.options.audience;
+        match self.shared.config.mode {
+            ContentMode::Binary => codec::write(&mut command, event, &data, audience, headers),
+            ContentMode::Structured => {
+                codec::write_structured(&mut command, event, audience, headers)?;
+            }
+        }
         // Mostly it is so already, and a write would take the line from other publishers.
         if !is_touched.load(Ordering::Relaxed) {
             is_touched.store(true, Ordering::Relaxed);
@@ -248,149 +243,4 @@ pub(crate) fn is_passing(error: &Error) -> bool {
 /// Whole milliseconds, rounded up: nothing is due early.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
-}
-
-/// Sends what callers hand in, until all of them are gone or, after a close, `all_ended`.
-pub(crate) async fn run(
-    link: Arc<Link>,
-    mut jobs: mpsc::Receiver<Job>,
-    wait: Option<(u32, Duration)>,
-    address: String,
-    all_ended: impl Future<Output = ()>,
-) {
-    let mut all_ended = std::pin::pin!(all_ended);
-    let mut under_way = FuturesUnordered::new();
-    let mut taken = Vec::new();
-    loop {
-        tokio::select! {
-            Some(()) = under_way.next() => {}
-            // What is in the queue by now still goes out.
-            () = &mut all_ended, if !jobs.is_closed() => jobs.close(),
-            count = jobs.recv_many(&mut taken, PIPELINE), if under_way.len() < UNDER_WAY => {
-                if count == 0 {
-                    break;
-                }
-                under_way.push(deliver(&link, std::mem::take(&mut taken), wait, &address));
-            }
-        }
-    }
-    while under_way.next().await.is_some() {}
-}
-
-/// Sends one pipeline; what cannot have reached the server is tried again until its time is over.
-async fn deliver(link: &Link, jobs: Vec<Job>, wait: Option<(u32, Duration)>, address: &str) {
-    let deadline = jobs.iter().map(|job| job.deadline).min().unwrap_or_else(Instant::now);
-    let (pipe, callers) = pipeline_of(jobs, wait);
-    let mut attempt = 0;
-    let failure = loop {
-        let sending = tokio::time::timeout_at(deadline, link.send(&pipe));
-        match sending.await {
-            // What waits for replicas has one answer more, which is none of an event.
-            Ok(Ok(values))
-                if values
-                    .iter()
-                    .take(values.len() - usize::from(wait.is_some()))
-                    .all(is_for_later) => {}
-            Ok(Ok(values)) => return distribute(callers, values, wait),
-            Ok(Err(failed)) if failed.sent => break from_driver("publish", failed.error, true),
-            Ok(Err(_)) => {}
-            Err(_) => {
-                let message = "the Redis server did not answer in time: whether it has the event is \
-                               not known";
-                break Error::new(ErrorKind::TimedOut, "publish", message).with("address", address);
-            }
-        }
-        attempt += 1;
-        let pause = backoff(attempt);
-        if Instant::now() + pause >= deadline {
-            break disconnected("publish", address);
-        }
-        tokio::time::sleep(pause).await;
-    };
-    for caller in callers {
-        let answers = (0..caller.count).map(|_| Some(failure.duplicate())).collect();
-        // A caller that is gone does not want it.
-        drop(caller.reply.send(answers));
-    }
-}
-
-/// Who waits for the answers of so many commands.
-struct Caller {
-    count: usize,
-    is_atomic: bool,
-    reply: oneshot::Sender<Answers>,
-}
-
-fn pipeline_of(jobs: Vec<Job>, wait: Option<(u32, Duration)>) -> (Pipeline, Vec<Caller>) {
-    let count = jobs.iter().map(|job| job.commands.len() + 2).sum();
-    let mut pipe = Pipeline::with_capacity(count);
-    let mut callers = Vec::with_capacity(jobs.len());
-    for Job { commands, is_atomic, reply, .. } in jobs {
-        callers.push(Caller { count: commands.len(), is_atomic, reply });
-        if is_atomic {
-            pipe.cmd("MULTI");
-        }
-        for command in commands {
-            pipe.add_command(command);
-        }
-        if is_atomic {
-            pipe.cmd("EXEC");
-        }
-    }
-    if let Some((replicas, timeout)) = wait {
-        pipe.cmd("WAIT").arg(replicas).arg(millis(timeout).max(1));
-    }
-    (pipe, callers)
-}
-
-fn distribute(callers: Vec<Caller>, mut values: Vec<Value>, wait: Option<(u32, Duration)>) {
-    let too_few = wait.and_then(|(wanted, _)| match values.pop() {
-        Some(Value::Int(reached)) if reached >= i64::from(wanted) => None,
-        _ => Some(unreplicated(wanted)),
-    });
-    let mut values = values.into_iter();
-    for caller in callers {
-        let mut answers = if caller.is_atomic {
-            atomic_answers(&mut values, caller.count)
-        } else {
-            values.by_ref().take(caller.count).map(answer_of).collect()
-        };
-        if let Some(error) = &too_few {
-            let accepted = answers.iter_mut().filter(|answer| answer.is_none());
-            accepted.for_each(|answer| *answer = Some(error.duplicate()));
-        }
-        drop(caller.reply.send(answers));
-    }
-}
-
-/// The answers of a transaction: all of them, or its refusal for each.
-fn atomic_answers(values: &mut impl Iterator<Item = Value>, count: usize) -> Answers {
-    let mut refusal = None;
-    // One for MULTI, and one for each command that was queued.
-    for value in values.by_ref().take(count + 1) {
-        refusal = refusal.or_else(|| answer_of(value));
-    }
-    match values.next() {
-        Some(Value::Array(answers)) => answers.into_iter().map(answer_of).collect(),
-        other => {
-            let error = refusal.or_else(|| other.and_then(answer_of));
-            let error = error.unwrap_or_else(|| refused("publish", "the transaction was aborted"));
-            (0..count).map(|_| Some(error.duplicate())).collect()
-        }
-    }
-}
-
-fn answer_of(value: Value) -> Option<Error> {
-    match value {
-        Value::ServerError(error) => Some(from_driver("publish", error.into(), false)),
-        _ => None,
-    }
-}
-
-fn unreplicated(wanted: u32) -> Error {
-    let message = format!(
-        "the primary has the event, and fewer than {wanted} replicas confirmed it in time: it may be \
-         lost with the primary"
-    );
-    Error::new(ErrorKind::TimedOut, "publish", message)
 }

@@ -13,7 +13,6 @@ use crate::scripts::Lua;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
     All,
-    Others,
     Mine,
 }
 
@@ -38,7 +37,6 @@ pub(crate) fn claim(
     call.arg(if is_retry { "r" } else { "m" }).arg(idle_ms);
     call.arg(match whose {
         Whose::All => "all",
-        Whose::Others => "others",
         Whose::Mine => "mine",
     });
     call

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    Pipeline, RedisConnectionInfo, RedisError, Value,
+    Pipeline, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -46,6 +46,24 @@ impl Target {
             _ => (Source::Direct, vec![host_of(url)?]),
         };
         Ok(Self { source, hosts, turn: Arc::default() })
+    }
+
+    /// Lets TLS trust these certificates alone, in PEM.
+    pub(crate) fn trust(&mut self, pem: &str) -> Result<()> {
+        // The driver takes a text without any for a trust in nobody.
+        if !pem.contains("-----BEGIN CERTIFICATE-----") {
+            return Err(invalid("there is no certificate in PEM to trust"));
+        }
+        for host in &mut self.hosts {
+            let certificates =
+                TlsCertificates { client_tls: None, root_cert: Some(pem.as_bytes().to_vec()) };
+            let client = Client::build_with_tls(host.clone(), certificates).map_err(|error| {
+                let message = "certificates to trust want a URL with rediss:// and sound PEM";
+                invalid(message).because(error)
+            })?;
+            *host = client.get_connection_info().clone();
+        }
+        Ok(())
     }
 
     pub(crate) fn is_cluster(&self) -> bool {

@@ -33,6 +33,7 @@ scripts! {
     Redrive = "redrive";
     Acquire = "acquire";
     Renew = "renew";
+    Renumber = "renumber";
     Release = "release";
     Presence = "presence";
     Topic = "topic";

@@ -63,20 +63,25 @@ impl Member {
     /// Acknowledges, and reads up to `count` entries of each partition.
     pub(crate) async fn transact(
         &mut self,
-        acks: Acks,
+        mut acks: Acks,
         reading: &[Arc<Partition>],
         count: usize,
     ) -> Result<()> {
-        let is_fenced = self.is_ordered && !self.shared.config.breaks(Mutant::NoFence);
+        let reads_plainly = self.shared.config.breaks(Mutant::PlainReads) && !reading.is_empty();
+        if reads_plainly && !acks.places.is_empty() {
+            Box::pin(self.transact(std::mem::take(&mut acks), &[], 0)).await?;
+        }
+        let is_unfenced = self.shared.config.breaks(Mutant::NoFence) || reads_plainly;
+        let is_fenced = self.is_ordered && !is_unfenced;
         if is_fenced && !self.is_watching(&acks, reading) {
-            if let Err(error) = self.watch().await {
-                self.desk.update(|book| book.return_acks(acks));
-                return Err(error);
+            let watching = self.watch().await;
+            if self.shared.config.breaks(Mutant::PlainReads) {
+                acks.places.retain(|place| self.guard.watched.contains(&place.partition));
             }
-            if !self.is_watching(&acks, reading) {
+            if watching.is_err() || !self.is_watching(&acks, reading) {
                 // Something was lost: what is left is asked for again.
                 self.desk.update(|book| book.return_acks(acks));
-                return Ok(());
+                return watching;
             }
         }
         let mut pipe = Pipeline::new();
@@ -152,12 +157,14 @@ impl Member {
     fn note_fences(&mut self, watched: &[PartitionId], answer: Option<Value>) {
         let fences = answer.and_then(array_of).unwrap_or_default();
         for (id, fence) in watched.iter().zip(fences) {
-            let own = self.owned.get(id).map(|owned| owned.partition.number_of_fence());
+            let own = self.owned.get(id).map(|owned| owned.fence);
             if own.is_some() && own == Some(int_of(&fence)) {
                 self.guard.watched.insert(*id);
             } else {
                 self.shared.vitals.fenced.fetch_add(1, Ordering::Relaxed);
-                self.lose(*id);
+                if !self.is_stale_by_fault() {
+                    self.lose(*id);
+                }
             }
         }
     }

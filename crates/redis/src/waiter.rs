@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
-use tokio::task::JoinHandle;
 
 use crate::broker::Shared;
 use crate::codec::{EntryId, streams_of};
@@ -15,7 +15,7 @@ use crate::link::{Link, backoff};
 /// How long one wait blocks: the longest that a close may have to wait for it.
 const BLOCK: Duration = Duration::from_millis(1_000);
 
-type Waiting = JoinHandle<Result<Vec<Value>, redis::RedisError>>;
+type Waiting = Pin<Box<dyn Future<Output = Result<Vec<Value>, redis::RedisError>> + Send>>;
 
 /// A plain read that takes nothing: it only tells that there is something. What is read for good is
 /// read by a script, which a member that has lost its partition cannot run.
@@ -23,7 +23,8 @@ pub(crate) struct Waiter {
     /// It blocks, so nothing else goes through it.
     link: Arc<Link>,
     commands: Arc<Link>,
-    waiting: Option<Waiting>,
+    /// A plain read takes nothing, so it may be dropped. The lock only lets others borrow the member.
+    waiting: Mutex<Option<Waiting>>,
     watched: BTreeSet<String>,
     failures: u32,
 }
@@ -35,21 +36,25 @@ impl Waiter {
         Self {
             link: Arc::new(link),
             commands: Arc::clone(&shared.consume),
-            waiting: None,
+            waiting: Mutex::default(),
             watched: BTreeSet::new(),
             failures: 0,
         }
     }
 
     /// Whether a wait is under way.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+    pub(crate) fn is_waiting(&mut self) -> bool {
+        self.waiting().is_some()
     }
 
-    /// Waits for what comes after these ids; a wait that knows all of the streams goes on.
+    fn waiting(&mut self) -> &mut Option<Waiting> {
+        self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gets ready to wait for what comes after these ids; a wait that knows all of the streams goes on.
     pub(crate) async fn watch<'a>(&mut self, streams: impl Iterator<Item = (&'a str, EntryId)>) {
         let streams: BTreeMap<&str, EntryId> = streams.collect();
-        if self.waiting.is_some() {
+        if self.is_waiting() {
             if !streams.keys().all(|stream| self.watched.contains(*stream)) {
                 self.unblock().await;
             }
@@ -66,7 +71,8 @@ impl Waiter {
             pipe.arg(id.to_string());
         }
         let (link, failures) = (Arc::clone(&self.link), self.failures);
-        self.waiting = Some(tokio::spawn(async move {
+        // Polled by the member itself: a task in between would cost each event a wake-up.
+        *self.waiting() = Some(Box::pin(async move {
             if failures > 0 {
                 tokio::time::sleep(backoff(failures)).await;
             }
@@ -89,12 +95,12 @@ impl Waiter {
     /// connection failed.
     ///
     /// # Cancel safety
-    /// The wait goes on when the call is dropped.
+    /// The wait goes on when the call is dropped. It begins when this is called first.
     pub(crate) async fn news(&mut self) -> Option<Vec<String>> {
-        let Some(waiting) = &mut self.waiting else { return pending().await };
+        let Some(waiting) = self.waiting() else { return pending().await };
         let answer = waiting.await;
-        self.waiting = None;
-        let answer = answer.ok().and_then(Result::ok).and_then(|mut values| values.pop());
+        *self.waiting() = None;
+        let answer = answer.ok().and_then(|mut values| values.pop());
         let streams = match answer {
             Some(Value::Nil) => Some(Vec::new()),
             Some(Value::ServerError(_)) | None => None,
@@ -103,14 +109,5 @@ impl Waiter {
         };
         self.failures = if streams.is_some() { 0 } else { self.failures + 1 };
         streams
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        // A plain read takes nothing, so it may be left alone.
-        if let Some(waiting) = &self.waiting {
-            waiting.abort();
-        }
     }
 }

@@ -29,5 +29,7 @@ fn main() -> ExitCode {
         .broker("redis/shared", &pinned, shared)
         .bus("redis/value", &pinned, broker)
         .faults("redis/value", &pinned, broker)
+        // Whatever a property needs is there.
+        .may_skip(&[])
         .run()
 }

@@ -17,38 +17,62 @@ async fn broken(conditions: BrokerConditions, mutant: Mutant) -> Result<Fixture<
     fixture_of(config, conditions, |broker| broker).await
 }
 
+/// Properties that notice, and what each says then.
+type Caught = &'static [(&'static str, &'static str)];
+
 fn main() -> ExitCode {
     let pinned = capabilities();
-    let cases: [(&str, Mutant, &[&str]); 5] = [
+    let cases: [(&str, Mutant, Caught); 6] = [
         (
             "ack_on_read",
             Mutant::AckOnRead,
             &[
-                "broker/nothing_is_acknowledged_by_being_read",
-                "faults/what_a_killed_member_had_comes_again_within_the_bound_and_no_more",
+                ("broker/nothing_is_acknowledged_by_being_read", "no delivery came within"),
+                (
+                    "faults/what_a_killed_member_had_comes_again_within_the_bound_and_no_more",
+                    "did not come in",
+                ),
             ],
         ),
         (
             "maxlen_trim",
             Mutant::MaxlenTrim,
-            &["broker/what_is_published_before_its_first_member_reaches_a_declared_group"],
+            &[(
+                "broker/what_is_published_before_its_first_member_reaches_a_declared_group",
+                "the next number: found",
+            )],
         ),
         (
             "no_fence",
             Mutant::NoFence,
-            &["faults/a_member_that_stood_still_takes_nothing_and_its_late_acks_change_nothing"],
+            &[(
+                "faults/a_member_that_stood_still_takes_nothing_and_its_late_acks_change_nothing",
+                "was begun while another holds it",
+            )],
+        ),
+        (
+            "plain_reads",
+            Mutant::PlainReads,
+            &[(
+                "faults/a_member_that_stood_still_takes_nothing_and_its_late_acks_change_nothing",
+                "was begun while another holds it",
+            )],
         ),
         (
             "new_before_pending",
             Mutant::NewBeforePending,
-            &["faults/what_a_killed_member_had_comes_before_what_is_new"],
+            &[(
+                "faults/what_a_killed_member_had_comes_before_what_is_new",
+                "the order after the takeover",
+            )],
         ),
         (
             "no_flush",
             Mutant::NoFlush,
-            &[
+            &[(
                 "faults/members_that_join_and_leave_cleanly_under_load_lose_double_and_overlap_nothing",
-            ],
+                "not so that the group has nothing left",
+            )],
         ),
     ];
     let mut suite = Suite::new().on(Kind::Redis);

@@ -1,7 +1,7 @@
 -- Takes over what is pending, oldest first. What was with a member twice is counted later, when it
 -- goes out alone.
 -- KEYS lease, stream, state; ARGV token, group, consumer, start, count, state field prefix,
--- least idle time, whose ('all', 'others', 'mine')
+-- least idle time, whose ('all', 'mine')
 if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'fenced' end
 if redis.call('EXISTS', KEYS[2]) == 0 then return {'', {}} end
 local pending = redis.call('XPENDING', KEYS[2], ARGV[2], 'IDLE', ARGV[7], ARGV[4], '+', ARGV[5])
@@ -12,8 +12,10 @@ for _, entry in ipairs(pending) do
   local id, consumer, count = entry[1], entry[2], entry[4]
   last = id
   local mine = consumer == ARGV[3]
+  -- Its one delivery was the answer that never came.
+  if mine and count == 1 then count = 0 end
   if not mine then origins[consumer] = true end
-  if ARGV[8] == 'all' or mine == (ARGV[8] == 'mine') then
+  if mine or ARGV[8] == 'all' then
     if mine or count >= 2 then
       redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], ARGV[7], id, 'JUSTID')
     else

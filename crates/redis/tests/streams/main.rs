@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod crashes;
+mod deadlines;
 mod foreign;
 mod placement;
+mod recovery;
 mod refusals;
 mod trimming;
 

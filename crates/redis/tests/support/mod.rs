@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use trunkline_core::{Capabilities, Durability, Error, ErrorKind, Group, Result, Topic};
+use trunkline_core::{
+    Capabilities, Durability, Error, ErrorKind, Group, Result, Topic, partition_of,
+};
 use trunkline_redis::{RedisBroker, RedisConfig};
-use trunkline_testing::Fixture;
 use trunkline_testing::broker::BrokerConditions;
+use trunkline_testing::{Fixture, RawHeaders};
 
 /// What the broker can do, pinned.
 pub(crate) fn capabilities() -> Capabilities {
     let mut pinned = Capabilities::minimal("redis", Durability::Server);
     pinned.history = true;
     pinned.start_at_time = true;
+    pinned.start_at_position = true;
     pinned.delay = true;
     pinned.priority_lanes = true;
     pinned.dead_letters = true;
@@ -35,11 +38,16 @@ pub(crate) fn config(conditions: &BrokerConditions) -> Result<RedisConfig> {
         .with_discovery_interval(Duration::from_secs(1));
     config.publish_timeout = conditions.publish_timeout.unwrap_or(config.publish_timeout);
     config.max_event_bytes = conditions.max_event_bytes.unwrap_or(config.max_event_bytes);
+    let retained = conditions.retained.and_then(|events| u64::try_from(events).ok());
+    config.max_stream_length = retained.or(config.max_stream_length);
     Ok(config)
 }
 
 /// A lease lapses, and a member looks for what is free every third of it.
 const TAKEOVER: Duration = Duration::from_millis(2_700);
+
+/// An acknowledgement goes with the member's next command, which a busy machine answers within this.
+const ACK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A broker of the conditions, with what the suite needs beside it.
 pub(crate) async fn fixture<B>(
@@ -56,11 +64,19 @@ pub(crate) async fn fixture_of<B>(
     conditions: BrokerConditions,
     wrap: impl FnOnce(RedisBroker) -> B,
 ) -> Result<Fixture<B>> {
+    let partitions = config.partitions;
     let broker = RedisBroker::connect(config).await?;
     let behind = Behind::new(&conditions).await?;
-    let (writer, remover, counter) = (behind.clone(), behind.clone(), behind.clone());
+    let [writer, remover, refuser, counter] = [(); 4].map(|()| behind.clone());
+    let tapped = behind.clone();
     Ok(Fixture::new(wrap(broker))
         .with_takeover(TAKEOVER)
+        .with_ack_interval(ACK_INTERVAL)
+        .with_partitions(partitions, move |key| partition_of(key, partitions))
+        .with_header_tap(move |topic| {
+            let behind = tapped.clone();
+            async move { Ok(async move { behind.headers(&topic).await }) }
+        })
         .with_raw_writer(move |topic, bytes| {
             let behind = writer.clone();
             async move { behind.write(&topic, &bytes).await }
@@ -68,6 +84,10 @@ pub(crate) async fn fixture_of<B>(
         .with_group_remover(move |group| {
             let behind = remover.clone();
             async move { behind.remove_group(&group).await }
+        })
+        .with_letter_refuser(move |topic, group| {
+            let behind = refuser.clone();
+            async move { behind.refuse_letters(&topic, &group).await }
         })
         .with_census(move || {
             let behind = counter.clone();
@@ -105,6 +125,24 @@ impl Behind {
         self.run::<String>(&add).await.map(drop)
     }
 
+    /// The fields of an entry of a topic, in whatever partition.
+    async fn headers(&self, topic: &Topic) -> Result<RawHeaders> {
+        let first = format!("{}{topic}", self.prefix);
+        let others = format!("{first}..");
+        for stream in self.streams().await? {
+            if stream != first && !stream.starts_with(&others) {
+                continue;
+            }
+            let mut newest = redis::cmd("XREVRANGE");
+            newest.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+            let found: Vec<(String, RawHeaders)> = self.run(&newest).await?;
+            if let Some((_, fields)) = found.into_iter().next() {
+                return Ok(fields);
+            }
+        }
+        Err(Error::new(ErrorKind::NotFound, "test", "the topic holds no entry"))
+    }
+
     async fn keys(&self) -> Result<Vec<String>> {
         let mut keys = redis::cmd("KEYS");
         keys.arg(format!("*{}*", self.prefix));
@@ -139,6 +177,18 @@ impl Behind {
         Ok(())
     }
 
+    /// A key of another type stands where the stream of dead letters is to be; it can be removed.
+    async fn refuse_letters(
+        &self,
+        topic: &Topic,
+        group: &Group,
+    ) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+        let key = format!("{{{}{topic}}}..dlq.{group}", self.prefix);
+        self.run::<String>(redis::cmd("SET").arg(&key).arg("no stream")).await?;
+        let behind = self.clone();
+        Ok(async move { behind.run::<u64>(redis::cmd("DEL").arg(key)).await.map(drop) })
+    }
+
     /// Keys, and consumers that have nothing pending: others hold what the group has to take.
     async fn census(&self) -> Result<Vec<(String, u64)>> {
         let mut idle = 0;
@@ -157,7 +207,14 @@ impl Behind {
             }
         }
         let keys = self.keys().await?.len() as u64;
-        Ok(vec![("idle consumers".to_owned(), idle), ("keys".to_owned(), keys)])
+        let clients: String = self.run(redis::cmd("CLIENT").arg("LIST")).await?;
+        let clients = clients.lines().count() as u64;
+        Ok(vec![
+            ("idle consumers".to_owned(), idle),
+            ("keys".to_owned(), keys),
+            // Of the whole server: only a property with a server of its own can make use of it.
+            ("connections".to_owned(), clients),
+        ])
     }
 
     async fn info(&self, what: &str, stream: &str, group: Option<&str>) -> Result<Vec<Info>> {

@@ -1,8 +1,10 @@
-//! Servers that have replicas: the broker follows the primary, which sentinels or a cluster name.
+//! Servers that have replicas: the broker follows the primary, which sentinels or a cluster name; and one
+//! that asks for TLS.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod cluster;
 mod nodes;
+mod secure;
 mod sentinel;
 
 use std::collections::HashSet;

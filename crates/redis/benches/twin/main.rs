@@ -2,23 +2,29 @@
 //!
 //! `cargo bench -p trunkline-redis --bench twin [-- MESSAGES ROUNDS MEASURE…]`
 //!
-//! The twin publishes one XADD an event, in pipelines, to as many streams; it
-//! reads all of them by one blocking XREADGROUP on a connection of its own, and acknowledges with one XACK a
-//! stream and batch. It has no leases: with a second member it would lose the order of a key.
+//! The twin publishes one XADD an event, in pipelines, to as many streams. It leases the streams under fencing
+//! numbers, as it must where a second member may take over and the order of a key and foreign acknowledgements
+//! matter: it watches the numbers, and reads and acknowledges in transactions that the server discards after a
+//! new owner has raised one. A blocking XREADGROUP would be a round trip less, but nothing fences it: one that
+//! a member sent before it stood still takes what its successor should have. So the twin too waits by a plain
+//! XREAD, on a connection of its own, and reads by a transaction. It does not rebalance, take over or reconnect.
+
+mod member;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use trunkline_core::partition_of;
 use trunkline_redis::{RedisBroker, RedisConfig};
 use trunkline_testing::twin::{
     Contender, Kind, Lanes, Load, Log, Message, Outcome, PREFETCH, Subject, run,
 };
+
+use member::Member;
 
 struct Twin {
     client: Client,
@@ -73,64 +79,38 @@ impl Twin {
     }
 
     async fn handle_at_once(&self, topic: &str, log: &Log) -> Outcome {
-        let mut batches = self.read_ahead(topic, PREFETCH / 2).await?;
-        let mut acks = Acks::new(&self.writer, topic, self.streams(topic));
+        let mut member = Member::join(self, topic, PREFETCH / 2).await?;
         while !log.is_complete() {
-            let entries = batches.recv().await.ok_or("the reader ended")??;
+            let entries = member.batches.recv().await.ok_or("the reader ended")?;
             for entry in &entries {
                 log.take(&entry.payload);
             }
-            acks.send(entries.into_iter().map(|entry| (entry.stream, entry.id))).await?;
+            member
+                .acks
+                .send(entries.into_iter().map(|entry| (entry.stream, entry.id)).collect())?;
         }
-        acks.landed().await
+        member.leave().await
     }
 
     async fn handle_in_lanes(&self, topic: &str, load: Load, log: &Arc<Log>) -> Outcome {
         let at_a_time = PREFETCH / 4;
-        let mut batches = self.read_ahead(topic, at_a_time).await?;
-        let mut acks = Acks::new(&self.writer, topic, self.streams(topic));
+        let mut member = Member::join(self, topic, at_a_time).await?;
         let mut lanes = Lanes::start(load, log);
         let mut handled = Vec::new();
         while !(log.is_complete() && lanes.inside() == 0) {
             tokio::select! {
-                Some(entries) = batches.recv(), if lanes.room() >= at_a_time => {
-                    for entry in entries? {
+                Some(entries) = member.batches.recv(), if lanes.room() >= at_a_time => {
+                    for entry in entries {
                         let key = String::from_utf8(entry.key)?;
                         lanes.push(&key, entry.payload, (entry.stream, entry.id));
                     }
                 }
-                () = lanes.handled(&mut handled) => acks.send(handled.drain(..)).await?,
-            }
-        }
-        acks.landed().await
-    }
-
-    /// Reads the next batch, of at most `count` entries, while one is being handled.
-    async fn read_ahead(
-        &self,
-        topic: &str,
-        count: usize,
-    ) -> Outcome<mpsc::Receiver<Outcome<Vec<Entry>>>> {
-        let mut read = redis::cmd("XREADGROUP");
-        // The count is of each stream.
-        let count = count / self.partitions as usize;
-        read.arg("GROUP").arg(topic).arg("twin").arg("COUNT").arg(count);
-        read.arg("BLOCK").arg(1_000).arg("STREAMS").arg(self.streams(topic));
-        for _ in 0..self.partitions {
-            read.arg(">");
-        }
-        let mut connection = connection(&self.client).await?;
-        let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(async move {
-            while !sender.is_closed() {
-                let answer = read.query_async(&mut connection).await;
-                let entries = answer.map_err(Into::into).and_then(parse);
-                if sender.send(entries).await.is_err() {
-                    return;
+                () = lanes.handled(&mut handled) => {
+                    member.acks.send(std::mem::take(&mut handled))?;
                 }
             }
-        });
-        Ok(receiver)
+        }
+        member.leave().await
     }
 }
 
@@ -164,82 +144,6 @@ async fn publish_all(mut connection: MultiplexedConnection, mut jobs: mpsc::Rece
             // Nobody may wait any more.
             drop(reply.send(outcome));
         }
-    }
-}
-
-/// Acknowledges batch after batch, the next one being read meanwhile.
-struct Acks {
-    connection: MultiplexedConnection,
-    group: String,
-    streams: Arc<Vec<String>>,
-    under_way: Option<JoinHandle<Outcome>>,
-}
-
-impl Acks {
-    fn new(connection: &MultiplexedConnection, group: &str, streams: Vec<String>) -> Self {
-        let (connection, group) = (connection.clone(), group.to_owned());
-        Self { connection, group, streams: Arc::new(streams), under_way: None }
-    }
-
-    async fn send(&mut self, ids: impl Iterator<Item = (usize, Vec<u8>)>) -> Outcome {
-        self.landed().await?;
-        let mut of_stream = vec![Vec::new(); self.streams.len()];
-        ids.for_each(|(stream, id)| of_stream[stream].push(id));
-        let mut pipeline = Pipeline::new();
-        for (stream, ids) in self.streams.iter().zip(of_stream).filter(|(_, ids)| !ids.is_empty()) {
-            pipeline.cmd("XACK").arg(stream).arg(&self.group).arg(ids).ignore();
-        }
-        let mut connection = self.connection.clone();
-        self.under_way =
-            Some(tokio::spawn(
-                async move { Ok(pipeline.query_async::<()>(&mut connection).await?) },
-            ));
-        Ok(())
-    }
-
-    async fn landed(&mut self) -> Outcome {
-        match self.under_way.take() {
-            Some(task) => task.await?,
-            None => Ok(()),
-        }
-    }
-}
-
-/// Takes the answer of an XREADGROUP apart: `[[stream, [[id, [name, value, …]], …]], …]`, or nothing.
-fn parse(answer: Value) -> Outcome<Vec<Entry>> {
-    let mut entries = Vec::new();
-    let Value::Array(streams) = answer else { return Ok(entries) };
-    for stream in streams {
-        let (name, of_stream): (String, Vec<Value>) = FromRedisValue::from_redis_value(stream)?;
-        let number = name.rsplit_once("..").map_or(Ok(0), |(_, number)| number.parse())?;
-        for entry in of_stream {
-            entries.push(entry_of(number, entry).ok_or("not an entry of ours")?);
-        }
-    }
-    Ok(entries)
-}
-
-fn entry_of(stream: usize, entry: Value) -> Option<Entry> {
-    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(entry.into_sequence().ok()?).ok()?
-    else {
-        return None;
-    };
-    let mut entry = Entry { stream, id: bytes(id)?, key: Vec::new(), payload: Vec::new() };
-    let mut fields = fields.into_iter();
-    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        match name {
-            Value::BulkString(name) if name == b"data" => entry.payload = bytes(value)?,
-            Value::BulkString(name) if name == b"ce_partitionkey" => entry.key = bytes(value)?,
-            _ => {}
-        }
-    }
-    Some(entry)
-}
-
-fn bytes(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
     }
 }
 
