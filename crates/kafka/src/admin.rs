@@ -75,7 +75,7 @@ impl BrokerAdmin for KafkaBroker {
         let shared = &self.shared;
         shared.check_open("declare group")?;
         let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
-        options.start = spec.start;
+        options.start = spec.start.clone();
         options.buffer = spec.buffer;
         options.on_full = spec.on_full;
         options.lanes = spec.lanes;

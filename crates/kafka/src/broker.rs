@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use rdkafka::consumer::Consumer as _;
 use tokio::sync::Notify;
 use trunkline_core::{
-    Broker, BrokerAdmin, Capabilities, Durability, Event, Health, PublishOptions, Publishing,
-    Result, SubscribeOptions, Subscription, Topic,
+    Broker, BrokerAdmin, Capabilities, Durability, Event, Health, HealthStatus, PublishOptions,
+    Publishing, Result, SubscribeOptions, Subscription, Topic,
 };
 
 use crate::client::{Clients, Link, Probe};
 use crate::config::KafkaConfig;
+use crate::gate::Gate;
 use crate::producer::Producer;
+use crate::properties::MAX_POLL_DEFAULT;
 use crate::registry::Registry;
 use crate::seat::Seat;
 use crate::topics::{Place, Topics, blocking};
@@ -23,8 +25,13 @@ use crate::{consume, discovery, error, lock};
 
 /// How long one question for a sign of life may take.
 const LIFE: Duration = Duration::from_secs(2);
+/// How long other servers have to answer after one has turned this program away.
+const OTHERS: Duration = Duration::from_millis(500);
 /// A server that has been silent for so long counts as down.
 const SILENCE: Duration = Duration::from_secs(6);
+
+/// The broker's name in its capabilities, and in the positions of its events.
+pub(crate) const NAME: &str = "kafka";
 
 /// A broker over a Kafka cluster; clones share it.
 ///
@@ -48,13 +55,16 @@ pub(crate) struct Shared {
     /// Held while a dead letter is settled.
     pub(crate) settling: tokio::sync::Mutex<()>,
     seats: Mutex<Vec<Weak<Seat>>>,
+    /// Through which publishes come.
+    pub(crate) gate: Gate,
     closed: AtomicBool,
 }
 
 fn capabilities() -> Capabilities {
-    let mut capabilities = Capabilities::minimal("kafka", Durability::Replicated);
+    let mut capabilities = Capabilities::minimal(NAME, Durability::Replicated);
     capabilities.history = true;
     capabilities.start_at_time = true;
+    capabilities.start_at_position = true;
     capabilities.delay = true;
     capabilities.priority_lanes = true;
     capabilities.dead_letters = true;
@@ -68,11 +78,12 @@ impl KafkaBroker {
     ///
     /// # Errors
     /// `Disconnected` when no server answers in time, naming the servers; `Config` for a setting that
-    /// librdkafka refuses.
+    /// librdkafka refuses, and when servers refuse the login or the TLS handshake fails.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing behind.
     pub async fn connect(config: KafkaConfig) -> Result<Self> {
+        config.check()?;
         let clients = Clients { config: Arc::new(config), link: Arc::new(Link::default()) };
         let maker = clients.clone();
         // Making a client reads files and starts threads.
@@ -94,6 +105,7 @@ impl KafkaBroker {
             mover: tokio::sync::Mutex::new(false),
             settling: tokio::sync::Mutex::new(()),
             seats: Mutex::default(),
+            gate: Gate::default(),
             closed: AtomicBool::new(false),
             clients,
         });
@@ -103,23 +115,34 @@ impl KafkaBroker {
     }
 }
 
-/// Asks for metadata until a server answers.
+/// Asks for metadata until a server answers, or some have turned this program away and no other answers.
 fn greet(clients: &Clients, probe: &Probe) -> Result<()> {
-    let deadline = Instant::now() + clients.config.connect_timeout;
+    let mut deadline = Instant::now() + clients.config.connect_timeout;
+    let mut refusal = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let limit = left.min(LIFE).max(Duration::from_millis(1));
+        let limit = if refusal.is_some() { OTHERS } else { LIFE };
+        let limit = left.min(limit).max(Duration::from_millis(1));
         match probe.fetch_metadata(Some(&clients.config.prefix_topic()), limit) {
             Ok(_) => {
                 clients.link.heard();
                 return Ok(());
             }
             Err(cause) if left.is_zero() => {
-                return Err(error::disconnected("connect", &clients.config.servers, &cause));
+                let servers = &clients.config.servers;
+                return Err(match refusal {
+                    Some(refusal) => error::refused_connection(refusal, servers, &cause),
+                    None => error::disconnected("connect", servers, &cause),
+                });
             }
             Err(_) => {
                 // What the client has to say, such as a refused login, is said while it is polled.
                 drop(probe.poll(Duration::from_millis(20)));
+                let found = clients.link.refusal();
+                if refusal.is_none() && found.is_some() {
+                    deadline = deadline.min(Instant::now() + OTHERS);
+                }
+                refusal = found;
             }
         }
     }
@@ -194,16 +217,25 @@ impl Broker for KafkaBroker {
         }
         let link = &self.shared.clients.link;
         let silence = link.silence();
-        let health = if link.is_lost() || silence > SILENCE {
-            Health::down("no Kafka server answers")
-        } else {
-            Health::up()
+        let seats = self.shared.seats();
+        let limit = self.shared.clients.config.max_poll_interval().unwrap_or(MAX_POLL_DEFAULT);
+        let polled = seats.iter().filter(|seat| !seat.is_over.load(Ordering::Acquire));
+        let last_poll = polled.map(|seat| seat.since_round()).max().unwrap_or_default();
+        let is_late = last_poll > limit || seats.iter().any(|seat| seat.is_thrown_out());
+        let health = match link.refusal() {
+            Some(refusal) => Health::down(refusal.advice()),
+            None if link.is_lost() || silence > SILENCE => Health::down("no Kafka server answers"),
+            None if is_late => Health { status: HealthStatus::Degraded, ..Health::up() }
+                .with("reason", "a consumer was not polled in time: others get its partitions"),
+            None => Health::up(),
         };
         health
             .with_reconnects(link.reconnects())
             .with("servers", &self.shared.clients.config.servers)
             .with("last_heard_ms", silence.as_millis())
-            .with("subscriptions", self.shared.seats().len())
+            .with("subscriptions", seats.len())
+            .with("last_poll_ms", last_poll.as_millis())
+            .with("missed_polls", link.missed_polls())
             .with("unconfirmed", self.shared.producer.in_flight())
     }
 
@@ -226,6 +258,8 @@ impl Broker for KafkaBroker {
             let limit = left().saturating_sub(deadline / 20);
             left_all = left_all.and(consume::finished(seat, limit).await);
         }
+        // A publish that has begun is not cut off in the middle of its batch, as long as it gets on.
+        self.shared.gate.close(left().mul_f64(0.5)).await;
         let flushed = self.shared.producer.flush(left()).await;
         left_all.and(flushed)
     }

@@ -14,25 +14,68 @@ use trunkline_core::Result;
 
 use crate::config::KafkaConfig;
 use crate::mutant::Mutations;
+use crate::properties::{MAX_POLL_DEFAULT, STICKY};
 use crate::{error, lock};
 
 /// How long a request to a server may take, such as one for metadata.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 
+/// Why servers turn this program away, when they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// User, password or mechanism.
+    Login,
+    /// The TLS handshake: no certificate that is trusted, or no TLS at all.
+    Handshake,
+}
+
+impl Refusal {
+    /// What happened and what to do, for errors and health.
+    pub(crate) const fn advice(self) -> &'static str {
+        match self {
+            Self::Login => {
+                "Kafka refuses the login: check the properties sasl.mechanism, sasl.username and \
+                 sasl.password"
+            }
+            Self::Handshake => {
+                "the TLS handshake with Kafka fails: check that the port is one for TLS, that \
+                 ssl.ca.location has the authority of its certificate, and that the certificate is for \
+                 this host name"
+            }
+        }
+    }
+
+    fn of(code: RDKafkaErrorCode) -> Option<Self> {
+        match code {
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+                Some(Self::Login)
+            }
+            RDKafkaErrorCode::SSL => Some(Self::Handshake),
+            _ => None,
+        }
+    }
+}
+
 /// What is known about the connection, shared by every client of a broker.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Servers have turned this program away, and none has answered since.
+    refusal: Mutex<Option<Refusal>>,
     /// A client has lost its servers, and nothing has been heard from them since.
     lost: AtomicBool,
     reconnects: AtomicU64,
+    /// How often a consumer was polled so late that its group gave its partitions to others.
+    missed_polls: AtomicU64,
     last_heard: Mutex<Instant>,
 }
 
 impl Default for Link {
     fn default() -> Self {
         Self {
+            refusal: Mutex::new(None),
             lost: AtomicBool::new(false),
             reconnects: AtomicU64::new(0),
+            missed_polls: AtomicU64::new(0),
             last_heard: Mutex::new(Instant::now()),
         }
     }
@@ -41,6 +84,7 @@ impl Default for Link {
 impl Link {
     pub(crate) fn heard(&self) {
         *lock(&self.last_heard) = Instant::now();
+        *lock(&self.refusal) = None;
         if self.lost.swap(false, Ordering::AcqRel) {
             self.reconnects.fetch_add(1, Ordering::Relaxed);
         }
@@ -62,11 +106,27 @@ impl Link {
         self.reconnects.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn miss_poll(&self) {
+        self.missed_polls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn missed_polls(&self) -> u64 {
+        self.missed_polls.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn note(&self, cause: &KafkaError) {
-        let code = cause.rdkafka_error_code();
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+        let Some(code) = cause.rdkafka_error_code() else { return };
+        let refusal = Refusal::of(code);
+        if refusal.is_some() {
+            *lock(&self.refusal) = refusal;
+        }
+        if refusal.is_some() || code == RDKafkaErrorCode::AllBrokersDown {
             self.lose();
         }
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        *lock(&self.refusal)
     }
 }
 
@@ -140,6 +200,7 @@ impl Clients {
             .set("acks", "all")
             .set("linger.ms", if Mutations::of(&self.config).no_flush { "100" } else { "0" })
             .set("partitioner", "murmur2_random")
+            .set(STICKY, self.config.partition_strategy.linger_millis())
             // Shorter, and a restart of the servers is an unknown outcome for every publisher.
             .set("message.timeout.ms", "120000")
             .set("queue.buffering.max.messages", "100000")
@@ -159,7 +220,7 @@ impl Clients {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", millis(self.config.session_timeout))
             .set("heartbeat.interval.ms", millis(self.config.heartbeat_interval))
-            .set("max.poll.interval.ms", "300000")
+            .set("max.poll.interval.ms", millis(MAX_POLL_DEFAULT))
             // Bounds how late a partition that was paused goes on.
             .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "100")
@@ -174,7 +235,11 @@ impl Clients {
 
     pub(crate) fn probe(&self) -> Result<Probe> {
         let mut client = self.base();
-        client.set("allow.auto.create.topics", "false");
+        client
+            .set("allow.auto.create.topics", "false")
+            // It joins no group, and yet `max.poll.interval.ms` is held against it.
+            .set("session.timeout.ms", millis(self.config.session_timeout))
+            .set("heartbeat.interval.ms", millis(self.config.heartbeat_interval));
         self.create(&self.with_properties(client))
     }
 

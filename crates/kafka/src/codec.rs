@@ -4,8 +4,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use smol_str::{SmolStr, format_smolstr};
-use trunkline_core::cloudevents::{Headers, from_headers, from_json, visit_headers};
-use trunkline_core::{Data, Error, Event, EventId, Result, Topic, WireOverrides};
+use trunkline_core::cloudevents::{
+    Headers, STRUCTURED_JSON, from_headers, from_json, to_json, visit_headers,
+};
+use trunkline_core::{Data, Error, Event, EventId, Group, Result, Topic, WireOverrides};
 
 /// The media type of the data.
 const CONTENT_TYPE: &str = "content-type";
@@ -19,6 +21,8 @@ pub(crate) const TOPIC: &str = "trunkline-topic";
 pub(crate) const PARTITION: &str = "trunkline-partition";
 /// Who a record is for: `broadcast` is for broadcast subscribers only.
 pub(crate) const AUDIENCE: &str = "trunkline-audience";
+/// The group that gave a dead letter up, and the only one that a redriven event is for.
+pub(crate) const GROUP: &str = "trunkline-group";
 /// All headers of ours begin with it.
 const OURS: &str = "trunkline-";
 
@@ -45,9 +49,13 @@ pub(crate) struct Record {
     pub(crate) defect: Option<Error>,
     pub(crate) extras: Option<Box<Extras>>,
     pub(crate) attempts: u32,
+    /// When the log took it, in milliseconds since 1970.
+    pub(crate) at: i64,
     /// Milliseconds since 1970.
     pub(crate) due: Option<i64>,
     pub(crate) broadcast_only: bool,
+    /// It is for this group only.
+    pub(crate) group: Option<Group>,
 }
 
 /// A record to be written.
@@ -83,6 +91,14 @@ impl Draft {
         let Some(extras) = extras else { return Ok(draft) };
         draft.partition = extras.partition;
         Ok(draft.with_all(&extras.headers).for_audience(extras.broadcast_only))
+    }
+
+    /// The event in structured mode.
+    pub(crate) fn structured(event: &Event) -> Result<Self> {
+        let key = event.attributes().key().map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        let (headers, payload) = (OwnedHeaders::new(), Some(to_json(event)?));
+        let draft = Self { key, headers, payload, partition: None, header_bytes: 0 };
+        Ok(draft.with(CONTENT_TYPE, Some(STRUCTURED_JSON.as_bytes())))
     }
 
     pub(crate) fn for_audience(self, broadcast_only: bool) -> Self {
@@ -193,8 +209,10 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, topic: &Topic) -> Record {
         defect,
         extras,
         attempts: own.attempts,
+        at: message.timestamp().to_millis().unwrap_or(0),
         due: own.due,
         broadcast_only: own.broadcast_only,
+        group: own.group,
     }
 }
 
@@ -208,6 +226,7 @@ struct Own {
     due: Option<i64>,
     partition: Option<i32>,
     broadcast_only: bool,
+    group: Option<Group>,
     has_foreign: bool,
 }
 
@@ -225,6 +244,7 @@ impl Own {
                 TOPIC => self.topic = text.and_then(|text| Topic::new(text).ok()),
                 PARTITION => self.partition = text.and_then(|text| text.parse().ok()),
                 AUDIENCE => self.broadcast_only = text == Some("broadcast"),
+                GROUP => self.group = text.and_then(|text| Group::new(text).ok()),
                 name => self.has_foreign |= is_foreign(name),
             }
         }

@@ -4,35 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use trunkline_core::cloudevents::ContentMode;
 use trunkline_core::{Error, ErrorKind, PartitionRules, Result, Topic};
+
+use crate::partition_strategy::PartitionStrategy;
+use crate::{properties, servers};
 
 /// What a record needs beside the event's data: attributes as headers, and the key.
 pub(crate) const RECORD_OVERHEAD: usize = 64 << 10;
-
-/// Properties of librdkafka that this crate sets itself, and what to use instead.
-const RESERVED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "name the servers in the URL"),
-    ("metadata.broker.list", "name the servers in the URL"),
-    ("group.id", "it is the prefix and the name of the group"),
-    ("group.protocol", "members are fenced through the classic protocol"),
-    ("group.instance.id", "members come and go within one process"),
-    ("partition.assignment.strategy", "it is cooperative-sticky"),
-    ("session.timeout.ms", "use `with_session_timeout`"),
-    ("heartbeat.interval.ms", "use `with_session_timeout`"),
-    ("enable.auto.commit", "offsets are committed when events are settled"),
-    ("enable.auto.offset.store", "offsets are committed when events are settled"),
-    ("auto.offset.reset", "where a group begins is an option of its making"),
-    ("enable.partition.eof", "it would end nothing"),
-    ("enable.idempotence", "publishing relies on it"),
-    ("acks", "accepted means accepted by all replicas in sync"),
-    ("request.required.acks", "accepted means accepted by all replicas in sync"),
-    ("transactional.id", "publishing uses no transactions"),
-    ("max.in.flight", "order relies on it"),
-    ("max.in.flight.requests.per.connection", "order relies on it"),
-    ("partitioner", "a key has the same partition on every broker of trunkline"),
-    ("message.max.bytes", "use `with_max_event_bytes`"),
-    ("allow.auto.create.topics", "use `with_create_topics`"),
-];
 
 /// The settings of a [`crate::KafkaBroker`].
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +21,7 @@ pub struct KafkaConfig {
     pub(crate) prefix: String,
     pub(crate) partitions: u32,
     pub(crate) partition_rules: PartitionRules,
+    pub(crate) partition_strategy: PartitionStrategy,
     pub(crate) replication: Option<u16>,
     pub(crate) create_topics: bool,
     pub(crate) max_event_bytes: usize,
@@ -55,6 +35,7 @@ pub struct KafkaConfig {
     pub(crate) drain_timeout: Duration,
     pub(crate) lane_window: usize,
     pub(crate) delay_window: usize,
+    pub(crate) mode: ContentMode,
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) topic_properties: BTreeMap<String, String>,
     #[cfg(feature = "mutants")]
@@ -69,7 +50,7 @@ impl KafkaConfig {
     /// properties `sasl.username` and `sasl.password`.
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self {
-            servers: servers_of(url)?,
+            servers: servers::of(url)?,
             prefix: String::new(),
             // Eight members can share a topic; a partition that nobody needs costs little.
             partitions: 8,
@@ -79,6 +60,7 @@ impl KafkaConfig {
             // The limit of the whole system, `bus.max_event_bytes`.
             max_event_bytes: 4 << 20,
             partition_rules: PartitionRules::default(),
+            partition_strategy: PartitionStrategy::default(),
             // What librdkafka's queue takes (100,000) with room for retries and dead letters.
             max_unconfirmed: 50_000,
             // Longer than the 5 s that a killed broker of well-set timeouts needs to serve again.
@@ -95,6 +77,7 @@ impl KafkaConfig {
             drain_timeout: Duration::from_secs(30),
             lane_window: 10_000,
             delay_window: 10_000,
+            mode: ContentMode::Binary,
             properties: BTreeMap::new(),
             topic_properties: BTreeMap::new(),
             #[cfg(feature = "mutants")]
@@ -145,6 +128,13 @@ impl KafkaConfig {
     #[must_use]
     pub fn with_partition_rules(mut self, rules: PartitionRules) -> Self {
         self.partition_rules = rules;
+        self
+    }
+
+    /// Sets how events without a key spread over the partitions of their topic.
+    #[must_use]
+    pub fn with_partition_strategy(mut self, strategy: PartitionStrategy) -> Self {
+        self.partition_strategy = strategy;
         self
     }
 
@@ -225,6 +215,13 @@ impl KafkaConfig {
         self
     }
 
+    /// Sets how events are written that are published; both modes are read.
+    #[must_use]
+    pub fn with_mode(mut self, mode: ContentMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// Sets a property of librdkafka, for every client of this broker.
     ///
     /// # Errors
@@ -236,10 +233,7 @@ impl KafkaConfig {
         value: impl Into<String>,
     ) -> Result<Self> {
         let name = name.into();
-        if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-            let message = format!("the property `{name}` is not yours to set: {instead}");
-            return Err(config_error(message));
-        }
+        properties::ensure_open(&name)?;
         self.properties.insert(name, value.into());
         Ok(self)
     }
@@ -288,6 +282,7 @@ impl fmt::Debug for KafkaConfig {
             .field("prefix", &self.prefix)
             .field("partitions", &self.partitions)
             .field("partition_rules", &self.partition_rules)
+            .field("partition_strategy", &self.partition_strategy)
             .field("replication", &self.replication)
             .field("create_topics", &self.create_topics)
             .field("max_event_bytes", &self.max_event_bytes)
@@ -301,71 +296,20 @@ impl fmt::Debug for KafkaConfig {
             .field("drain_timeout", &self.drain_timeout)
             .field("lane_window", &self.lane_window)
             .field("delay_window", &self.delay_window)
+            .field("mode", &self.mode)
             .field("properties", &properties)
             .field("topic_properties", &self.topic_properties)
             .finish_non_exhaustive()
     }
 }
 
-fn config_error(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(crate) fn config_error(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, "kafka config", message)
-}
-
-fn servers_of(url: &str) -> Result<String> {
-    const FORM: &str = "the URL of Kafka is `kafka://host:9092,host2:9092`";
-    let Some(rest) = url.strip_prefix("kafka://") else {
-        return Err(config_error(FORM));
-    };
-    if rest.contains('@') {
-        let message = "the URL of Kafka holds no credentials: set the properties `sasl.username` and \
-                       `sasl.password`";
-        return Err(config_error(message));
-    }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let servers: Vec<String> = rest
-        .split(',')
-        .map(server_of)
-        .collect::<Option<_>>()
-        .ok_or_else(|| config_error(FORM).with("found", format!("kafka://{rest}")))?;
-    Ok(servers.join(","))
-}
-
-/// One server with its port, 9092 where it names none.
-fn server_of(server: &str) -> Option<String> {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    if server.is_empty() || !server.chars().all(plain) {
-        return None;
-    }
-    let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-    match port {
-        Some(port) if !port.ends_with(']') => port.parse::<u16>().ok().map(|_| server.to_owned()),
-        _ => Some(format!("{server}:9092")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_names_one_or_more_servers() {
-        let servers = |url| KafkaConfig::new(url).map(|config| config.servers);
-        assert_eq!(servers("kafka://a:1,b").unwrap(), "a:1,b:9092");
-        assert_eq!(servers("kafka://[::1]:9093/").unwrap(), "[::1]:9093");
-        for bad in ["", "redis://a", "kafka://", "kafka://a,,b", "kafka://a:x", "kafka://a/b"] {
-            assert_eq!(servers(bad).unwrap_err().kind(), ErrorKind::Config, "{bad}");
-        }
-        let secret = servers("kafka://user:hunter2@a").unwrap_err();
-        assert!(!format!("{secret} {secret:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn what_the_guarantees_rest_on_cannot_be_set() {
-        let config = KafkaConfig::new("kafka://a").unwrap();
-        let error = config.clone().with_property("acks", "0").unwrap_err();
-        assert!(error.to_string().contains("`acks`"), "{error}");
-        assert!(config.with_property("socket.keepalive.enable", "true").is_ok());
-    }
 
     #[test]
     fn debug_output_holds_no_value_of_a_property() {

@@ -13,11 +13,12 @@ use trunkline_core::{
 
 use crate::broker::Shared;
 use crate::desk::Turn;
-use crate::poller::{self, Start, Way, edge_of};
+use crate::poller::{self, Start, Way};
+use crate::position::{self, Spot};
 use crate::queue::Entry;
 use crate::seat::{Role, Seat};
 use crate::settle::Handle;
-use crate::topics::{Edge, Purpose};
+use crate::topics::Purpose;
 use crate::{delay, error};
 
 /// How long a subscribe waits for its first partition.
@@ -39,6 +40,7 @@ pub(crate) async fn subscribe(
 
 /// Makes a group, or adds patterns to it, and what its members need.
 pub(crate) async fn declare(shared: &Arc<Shared>, spec: &GroupSpec) -> Result<()> {
+    Spot::check(&spec.start)?;
     let retry = shared.topics.names.retry(&spec.name);
     if shared.registry.group(&spec.name).is_none()
         && shared.topics.partitions(&retry).await?.is_none()
@@ -61,7 +63,7 @@ async fn join(
     mut options: SubscribeOptions,
 ) -> Result<KafkaSubscription> {
     let mut spec = GroupSpec::new(group.clone(), options.topics.iter().cloned());
-    spec.start = options.start;
+    spec.start = options.start.clone();
     spec.lanes = options.lanes;
     declare(shared, &spec).await?;
     // What belongs to the group is the group's, whatever this member asks for.
@@ -82,12 +84,13 @@ async fn join(
 }
 
 async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<KafkaSubscription> {
+    Spot::check(&options.start)?;
     for topic in options.topics.iter().filter_map(Pattern::exact) {
         shared.place(&topic).await?;
     }
-    let edge = match options.start {
-        time @ StartAt::Time(_) => edge_of(time),
-        _ => Edge::High,
+    let start = match &options.start {
+        StartAt::Beginning => &StartAt::Latest,
+        start => start,
     };
     let seat = Seat::new(shared, Role::Broadcast(EventId::generate().to_string()), options);
     let subscription = KafkaSubscription::new(Arc::clone(&seat));
@@ -97,7 +100,7 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Kafk
     let places = there.iter().flat_map(|(name, partitions)| {
         (0..*partitions).map(|partition| (name.clone(), i32::try_from(partition).unwrap_or(0)))
     });
-    let offsets = shared.topics.offsets(places.collect(), edge).await?;
+    let offsets = position::starts(&shared.topics, places.collect(), start).await?;
     let start: Start =
         offsets.into_iter().map(|((name, partition), offset)| (name, partition, offset)).collect();
     seat.add_topics(there.into_iter().map(|(name, _)| name));
@@ -187,8 +190,9 @@ impl Subscription for KafkaSubscription {
     async fn close(self: Box<Self>, deadline: Duration) -> Result<()> {
         let seat = Arc::clone(&self.handle.0);
         seat.end();
-        // What is left of the deadline is for leaving itself.
-        seat.stop(Instant::now() + deadline.mul_f64(0.8));
+        // What is left of the deadline is for leaving itself. Deliveries that are out beyond it are with
+        // functions that cannot be cancelled: nobody else gets their keys before they return.
+        seat.stop(Instant::now() + deadline.mul_f64(0.8).max(drain_of(&seat)));
         finished(&seat, deadline).await
     }
 }
@@ -197,10 +201,11 @@ impl Drop for KafkaSubscription {
     fn drop(&mut self) {
         let seat = &self.handle.0;
         seat.end();
-        let drain = match seat.shared.upgrade() {
-            Some(shared) => shared.clients.config.drain_timeout,
-            None => Duration::ZERO,
-        };
-        seat.stop(Instant::now() + drain);
+        seat.stop(Instant::now() + drain_of(seat));
     }
+}
+
+/// How long a seat that leaves waits for deliveries that are out.
+fn drain_of(seat: &Seat) -> Duration {
+    seat.shared.upgrade().map_or(Duration::ZERO, |shared| shared.clients.config.drain_timeout)
 }

@@ -51,6 +51,11 @@ async fn start(shared: &Arc<Shared>, makes: bool) -> Result<()> {
         let wanted: Vec<_> = names.iter().map(|name| (name.clone(), Purpose::Waiting)).collect();
         shared.topics.make(&wanted).await?;
     }
+    // A publish that goes on while the broker closes leaves the moving to others: closing would not wait
+    // for a consumer that begins now.
+    if shared.is_closed() {
+        return Ok(());
+    }
     let options = SubscribeOptions::broadcast([]).with_prefetch(MOVES);
     let seat = Seat::new(shared, Role::Mover, &options);
     let group = shared.topics.names.delay_group();
@@ -114,6 +119,7 @@ async fn enqueue(
 ) -> Result<()> {
     let place = shared.place(entry.event.topic()).await?;
     let (extras, is_defective) = seat.raw(entry.seq)?;
-    let draft = Draft::again(&entry.event, extras.as_ref(), is_defective)?;
+    let mut draft = Draft::again(&entry.event, extras.as_ref(), is_defective)?;
+    shared.clients.config.partition_strategy.settle(&mut draft, &place);
     shared.producer.enqueue(batch, index, &place.name, draft, deadline).await
 }

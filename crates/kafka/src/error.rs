@@ -3,6 +3,8 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use trunkline_core::{Error, ErrorKind, Group, RetryClass, Topic};
 
+use crate::client::Refusal;
+
 pub(crate) fn closed(operation: &'static str) -> Error {
     Error::new(ErrorKind::Closed, operation, "the Kafka broker is closed")
 }
@@ -18,6 +20,13 @@ pub(crate) fn disconnected(operation: &'static str, servers: &str, cause: &Kafka
     let message = "no Kafka server answers: check that it runs, its address and listeners, and TLS and \
                    SASL settings";
     Error::new(ErrorKind::Disconnected, operation, message)
+        .with("servers", servers)
+        .because(cause.clone())
+}
+
+/// Servers turn this program away: it is the same until settings here or there are others.
+pub(crate) fn refused_connection(refusal: Refusal, servers: &str, cause: &KafkaError) -> Error {
+    Error::new(ErrorKind::Config, "connect", refusal.advice())
         .with("servers", servers)
         .because(cause.clone())
 }
@@ -67,7 +76,19 @@ pub(crate) fn subscriber_gone() -> Error {
 /// A setting that librdkafka refuses; the error names the property and never its value.
 pub(crate) fn settings(cause: KafkaError) -> Error {
     let config = |message| Error::new(ErrorKind::Config, "connect", message);
+    let is_secure = |name: &str| {
+        ["security.protocol", "sasl.", "ssl."].iter().any(|start| name.starts_with(start))
+    };
     match cause {
+        KafkaError::ClientConfig(_, _, property, _)
+            if cfg!(not(feature = "tls")) && is_secure(&property) =>
+        {
+            config(
+                "TLS and SASL are not compiled in: enable the feature `tls` of `trunkline-kafka`, and \
+                 see librdkafka's list for the values of this property",
+            )
+            .with("property", property)
+        }
         KafkaError::ClientConfig(_, _, property, _) => {
             config("librdkafka refuses this property: see its list of properties and values")
                 .with("property", property)
@@ -81,6 +102,22 @@ fn code_of(cause: &KafkaError) -> Option<Code> {
         KafkaError::AdminOp(code) => Some(*code),
         other => other.rdkafka_error_code(),
     }
+}
+
+/// The producer could not go on, and what waited in it is lost with it.
+pub(crate) fn purged(is_ambiguous: bool) -> Error {
+    let (message, retry) = match is_ambiguous {
+        true => (
+            "the Kafka producer had to be made anew; the event may have been accepted: publish it again \
+             with the same id",
+            RetryClass::Ambiguous,
+        ),
+        false => (
+            "the Kafka producer had to be made anew before the event was sent: publish it again",
+            RetryClass::Transient,
+        ),
+    };
+    Error::new(ErrorKind::Disconnected, "publish", message).with_retry(retry)
 }
 
 /// Why a record was not accepted.
@@ -103,12 +140,7 @@ pub(crate) fn unaccepted(cause: &KafkaError) -> Error {
         Some(Code::AllBrokersDown | Code::BrokerTransportFailure) => {
             publish(ErrorKind::Disconnected, "no Kafka server answers")
         }
-        Some(Code::Fatal) => publish(
-            ErrorKind::Disconnected,
-            "the Kafka producer had to be made anew; the event may have been accepted: publish it again \
-             with the same id",
-        )
-        .with_retry(RetryClass::Ambiguous),
+        Some(Code::Fatal) => purged(true),
         _ => publish(ErrorKind::Backend, "Kafka does not accept the event"),
     };
     error.because(cause.clone())

@@ -23,8 +23,6 @@ use crate::topics::{Edge, Place32, Purpose, blocking};
 
 /// Why and when the event was given up, as JSON.
 const LETTER: &str = "trunkline-letter";
-/// The group that gave it up.
-const GROUP: &str = "trunkline-group";
 /// The broadcast subscriber that gave it up.
 const SUBSCRIBER: &str = "trunkline-subscriber";
 
@@ -47,7 +45,7 @@ pub(crate) async fn keep(
     shared.topics.ensure(&name, Purpose::Letters).await?;
     let mut draft = draft.with_text(codec::TOPIC, event.topic());
     draft = match role {
-        Role::Member(group) => draft.with_text(GROUP, group),
+        Role::Member(group) => draft.with_text(codec::GROUP, group),
         Role::Broadcast(subscriber) => draft.with_text(SUBSCRIBER, subscriber),
         Role::Mover => draft,
     };
@@ -168,7 +166,7 @@ fn parse(message: &BorrowedMessage<'_>) -> Option<Kept> {
         let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
         match header.key {
             LETTER => letter = serde_json::from_slice(header.value.unwrap_or_default()).ok(),
-            GROUP => group = text.and_then(|text| Group::new(text).ok()),
+            codec::GROUP => group = text.and_then(|text| Group::new(text).ok()),
             SUBSCRIBER => subscriber = text.map(str::to_owned),
             _ => {}
         }
@@ -225,12 +223,23 @@ async fn redrive(shared: &Arc<Shared>, kept: &Kept) -> Result<()> {
         let taken = seat.is_some_and(|seat| seat.offer(event.clone()));
         return if taken { Ok(()) } else { Err(error::subscriber_gone()) };
     };
-    if shared.registry.group(group).is_none() {
+    let Some(state) = shared.registry.group(group) else {
         return Err(error::subscriber_gone());
-    }
+    };
     let (extras, is_defective) = (kept.record.extras.as_deref(), kept.record.defect.is_some());
     let draft = Draft::again(event, extras, is_defective)?.anywhere();
-    let draft = draft.with_text(codec::TOPIC, event.topic());
+    let topic = event.topic();
+    if state.patterns().iter().any(|pattern| pattern.matches(topic)) {
+        let place = shared.place(topic).await?;
+        // There it would take the place of later events of its key.
+        if !shared.topics.may_be_compacted(&place.name).await {
+            // Its key's partition: whoever handles later events of the key handles this one too, and
+            // not at the same time.
+            let draft = draft.with_text(codec::GROUP, group);
+            return shared.producer.write(&place.name, draft).await.map(drop);
+        }
+    }
+    let draft = draft.with_text(codec::TOPIC, topic);
     let name = shared.topics.names.retry(group);
     shared.producer.write(&name, draft).await.map(drop)
 }

@@ -15,18 +15,23 @@ mod delay;
 mod desk;
 mod discovery;
 mod error;
+mod gate;
 mod letters;
 mod mutant;
 mod names;
 mod note;
 mod pace;
 mod part;
+mod partition_strategy;
 mod poller;
+mod position;
 mod producer;
+mod properties;
 mod publish;
 mod queue;
 mod registry;
 mod seat;
+mod servers;
 mod settle;
 mod topics;
 mod track;
@@ -36,6 +41,7 @@ pub use broker::KafkaBroker;
 pub use config::KafkaConfig;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use partition_strategy::PartitionStrategy;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaResult;
 
 use crate::part::Commit;
 use crate::poller::{POLL, Poller, Way};
-use crate::watch::{Native, commit, commit_now};
+use crate::watch::{Native, commit, commit_wanted};
 
 /// How long handlers may take all there is before partitions are paused: a pause throws away what was
 /// fetched, and rebalances wait as long as nothing is polled.
@@ -41,7 +41,7 @@ impl Poller {
             self.hold_back(consumer);
         }
         if is_wanted && !self.clients.link.is_lost() {
-            self.commit_wanted(consumer);
+            commit_wanted(&self.seat, consumer, matches!(self.way, Way::Group(_)));
         }
         if has_much || now >= self.last_commit + self.clients.config.commit_interval {
             self.last_commit = now;
@@ -72,40 +72,14 @@ impl Poller {
         }
     }
 
-    /// Commits what somebody waits for. A commit of a member that the group has given up is refused, and
-    /// so shows whether this is still one.
-    fn commit_wanted(&self, consumer: &Native) {
-        let is_suspect = self.seat.is_suspect();
-        let mut desk = self.seat.desk();
-        let wanted = desk.commits_wanted;
-        let commits = if is_suspect { desk.all() } else { desk.changes() };
-        drop(desk);
-        let is_group = matches!(self.way, Way::Group(_));
-        let outcome = match (is_group && !commits.is_empty(), is_suspect) {
-            (false, _) => Ok(()),
-            (true, true) => commit(consumer, &commits, CommitMode::Sync),
-            (true, false) => commit_now(consumer, &commits),
-        };
-        let mut desk = self.seat.desk();
-        match outcome {
-            Ok(()) => {
-                desk.commits_made = wanted;
-                drop(desk);
-                self.seat.trust();
-            }
-            Err(cause) => {
-                tracing::debug!(%cause, "a commit is tried again");
-                commits.iter().for_each(|commit| desk.mark_dirty(&commit.name, commit.partition));
-                drop(desk);
-                self.seat.committed.notify_waiters();
-            }
-        }
-    }
-
     /// Pauses partitions of which too much waits to be due.
     fn hold_back(&self, consumer: &Native) {
         let window = self.clients.config.delay_window;
-        let change = self.seat.desk().hold_back(window);
+        let mut change = self.seat.desk().hold_back(window);
+        if self.is_paused {
+            // They go on with all others, when there is room.
+            change.resume.clear();
+        }
         let outcome = act_on(&change.pause, |list| consumer.pause(list))
             .and_then(|()| act_on(&change.resume, |list| consumer.resume(list)));
         if let Err(cause) = outcome {
@@ -116,8 +90,9 @@ impl Poller {
     /// Whether there is room to read on. A handler that is stuck must not cost the partitions: they are
     /// paused then, and polling goes on.
     pub(crate) fn make_room(&mut self, consumer: &Native) -> bool {
-        if consumer.context().is_rebalanced.swap(false, Ordering::AcqRel) {
-            self.is_paused = false;
+        if consumer.context().is_rebalanced.swap(false, Ordering::AcqRel) && self.is_paused {
+            // Partitions that came are not paused, and those that stayed still are: all begin anew.
+            self.pause(consumer, false);
         }
         if self.is_paused {
             if self.seat.has_room() {

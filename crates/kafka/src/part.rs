@@ -40,6 +40,7 @@ pub(crate) struct Part {
 pub(crate) struct Out {
     pub(crate) part: u32,
     pub(crate) offset: i64,
+    pub(crate) at: i64,
     pub(crate) rank: u8,
     pub(crate) defect: Option<Error>,
     pub(crate) extras: Option<Box<Extras>>,

@@ -18,7 +18,6 @@ use crate::error;
 use crate::note::Note;
 use crate::part::Source;
 use crate::seat::Seat;
-use crate::topics::Edge;
 use crate::track::Track;
 use crate::watch::{COMMIT, Native, Watch, commit};
 
@@ -110,7 +109,7 @@ impl Poller {
         let mut current = Some(consumer);
         loop {
             let Some(consumer) = current.take().or_else(|| self.recreate()) else {
-                if self.seat.orders().stop.is_some() {
+                if self.seat.is_stopping() {
                     return;
                 }
                 self.seat.wait(RECREATE);
@@ -194,6 +193,8 @@ impl Poller {
         self.clients.link.note(cause);
         let code = cause.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::PollExceeded) {
+            self.clients.link.miss_poll();
+            self.seat.throw_out();
             tracing::warn!("the consumer was not polled in time and has lost its partitions");
         } else {
             tracing::debug!(%cause, "polling Kafka");
@@ -201,14 +202,16 @@ impl Poller {
     }
 
     fn change_topics(&mut self, consumer: &Native, names: &[String]) -> KafkaResult<()> {
-        match &mut self.way {
-            Way::Group(_) => subscribe(consumer, names),
-            Way::Assigned(_, start) => {
-                let new = names.iter().filter(|name| !start.iter().any(|(n, ..)| n == *name));
-                let new: Vec<String> = new.cloned().collect();
-                add_topics(consumer, &self.seat, &new, start)
+        let Way::Assigned(_, start) = &mut self.way else { return subscribe(consumer, names) };
+        let new = names.iter().filter(|name| !start.iter().any(|(known, ..)| known == *name));
+        let new: Vec<&String> = new.collect();
+        for name in new {
+            if let Err(cause) = add_topic(consumer, &self.seat, name, start) {
+                tracing::debug!(%cause, name, "a topic is taken when it is found again");
+                self.seat.forget_topic(name);
             }
         }
+        Ok(())
     }
 
     /// Reads what is there, or waits for the first record.
@@ -251,9 +254,9 @@ impl Poller {
     }
 
     /// Gets ready to be dropped.
-    fn leave(&self, consumer: &Native, by: Instant) {
+    fn leave(&mut self, consumer: &Native, by: Instant) {
         if let Way::Assigned(..) = self.way {
-            self.drain_all(None, by);
+            self.drain_all(consumer, by);
             return;
         }
         let watch = consumer.context();
@@ -268,7 +271,7 @@ impl Poller {
             self.serve(consumer);
         }
         if !watch.no_drain {
-            self.drain_all(Some(consumer), by);
+            self.drain_all(consumer, by);
         }
         // While it is leaving, it no longer follows the generations of its group, and what it commits
         // then may be refused.
@@ -276,26 +279,25 @@ impl Poller {
         watch.is_settled.store(is_settled, Ordering::Release);
     }
 
-    /// Polls for what is not a record: rebalances, and the outcome of commits.
-    fn serve(&self, consumer: &Native) {
-        if let Some(Err(cause)) = consumer.poll(POLL) {
+    /// Goes round once without reading: for rebalances, and for commits that settlements wait for.
+    fn serve(&mut self, consumer: &Native) {
+        self.seat.go_round();
+        let wait = self.tend(consumer);
+        if let Some(Err(cause)) = consumer.poll(wait) {
             self.note(&cause);
         }
     }
 
     /// Waits until nothing is out. Another member, or another start of this subscriber, would otherwise
     /// begin with what a handler here still has.
-    fn drain_all(&self, consumer: Option<&Native>, by: Instant) {
+    fn drain_all(&mut self, consumer: &Native, by: Instant) {
         while self.seat.desk().out_count() > 0 && Instant::now() < by {
-            match consumer {
-                Some(consumer) => self.serve(consumer),
-                None => self.seat.wait(POLL),
-            }
+            self.serve(consumer);
         }
     }
 
     /// Commits all there is while this is a member still; says whether that went well.
-    fn commit_last(&self, consumer: &Native, by: Instant) -> bool {
+    fn commit_last(&mut self, consumer: &Native, by: Instant) -> bool {
         let by = by.max(Instant::now() + COMMIT);
         while !consumer.assignment_lost() && Instant::now() < by {
             let commits = self.seat.desk().all();
@@ -313,32 +315,24 @@ fn subscribe(consumer: &Native, names: &[String]) -> KafkaResult<()> {
     consumer.subscribe(&names)
 }
 
-/// Adds topics made later to what a broadcast subscriber takes, from their beginning.
-fn add_topics(
-    consumer: &Native,
-    seat: &Seat,
-    names: &[String],
-    start: &mut Start,
-) -> KafkaResult<()> {
+/// Adds a topic made later to what a broadcast subscriber takes, from its beginning.
+fn add_topic(consumer: &Native, seat: &Seat, name: &str, start: &mut Start) -> KafkaResult<()> {
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let metadata = consumer.fetch_metadata(Some(name), REQUEST)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+    let Some(source) = seat.source(name).filter(|_| partitions > 0) else { return Err(unknown) };
     let mut list = TopicPartitionList::new();
-    for name in names {
-        let metadata = consumer.fetch_metadata(Some(name), REQUEST)?;
-        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-        let Some(source) = seat.source(name) else { continue };
-        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            list.add_partition_offset(name, partition, Offset::Offset(0))?;
-            seat.desk().assign(&source, partition, Track::new(0, Note::default()), None);
-            start.push((name.clone(), partition, 0));
-        }
+    for partition in 0..partitions {
+        list.add_partition_offset(name, partition, Offset::Offset(0))?;
     }
-    if list.count() == 0 { Ok(()) } else { consumer.incremental_assign(&list) }
+    consumer.incremental_assign(&list)?;
+    for partition in 0..partitions {
+        seat.desk().assign(&source, partition, Track::new(0, Note::default()), None);
+        start.push((name.to_owned(), partition, 0));
+    }
+    Ok(())
 }
 
-/// The edges of a log that a start is asked for.
-pub(crate) fn edge_of(start: trunkline_core::StartAt) -> Edge {
-    match start {
-        trunkline_core::StartAt::Beginning => Edge::Low,
-        trunkline_core::StartAt::Time(time) => Edge::Time(time.as_millisecond()),
-        _ => Edge::High,
-    }
-}
+#[cfg(test)]
+mod tests;

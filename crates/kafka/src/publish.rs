@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use trunkline_core::{Audience, BatchResult, Error, Event, PublishOptions, Publishing, Result};
+use trunkline_core::cloudevents::ContentMode;
+use trunkline_core::{
+    Audience, BatchResult, Error, ErrorKind, Event, PublishOptions, Publishing, Result, RetryClass,
+};
 
 use crate::broker::Shared;
 use crate::codec::{self, Draft};
@@ -39,6 +42,10 @@ impl Publish<'_> {
     async fn run(mut self) -> BatchResult {
         let limit = self.shared.clients.config.publish_timeout;
         let deadline = Instant::now() + self.options.timeout.unwrap_or(limit);
+        let shared = self.shared;
+        let Some(pass) = shared.gate.enter() else {
+            return BatchResult::failed(self.events.len(), &error::closed("publish"));
+        };
         let batch = Batch::of(self.events.len());
         for (index, event) in self.events.iter().enumerate() {
             let enqueued = match self.draft(event) {
@@ -49,6 +56,7 @@ impl Publish<'_> {
                 self.result.fail(index, error);
             }
         }
+        drop(pass);
         if Mutations::of(&self.shared.clients.config).no_flush {
             // Else a publisher that awaits nothing floods the server.
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -56,27 +64,31 @@ impl Publish<'_> {
         }
         for (index, error) in batch.outcome(deadline).await {
             // What has vanished is looked for again by the next publish.
-            if error.kind() == trunkline_core::ErrorKind::Unroutable {
+            if error.kind() == ErrorKind::Unroutable {
                 self.shared.topics.forget(self.events[index].topic());
             }
-            self.result.fail(index, self.after_close(error));
+            self.result.fail(index, self.after_purge(error));
         }
         self.result
     }
 
-    /// Closing throws away what the flush did not get through: that is what its publisher is told.
-    fn after_close(&self, error: Error) -> Error {
+    /// Closing throws away what the flush did not get through, and so does a producer that is made
+    /// anew: its publisher is told which.
+    fn after_purge(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Closed {
+            return error;
+        }
         match self.shared.check_open("publish") {
-            Err(closed) if error.kind() == trunkline_core::ErrorKind::Closed => {
-                closed.with_retry(error.retry())
-            }
-            _ => error,
+            Err(closed) => closed.with_retry(error.retry()),
+            Ok(()) => error::purged(error.retry() == RetryClass::Ambiguous),
         }
     }
 
     /// The event as a record, if it may be published at all.
     fn draft(&self, event: &Event) -> Result<Draft> {
-        self.shared.check_open("publish")?;
+        if self.shared.gate.is_sealed() {
+            return Err(error::closed("publish"));
+        }
         let config = &self.shared.clients.config;
         let data = event.data()?;
         let (bytes, limit) = (data.as_slice().len(), config.max_event_bytes);
@@ -86,7 +98,10 @@ impl Publish<'_> {
         if self.result.aborts(event, self.events) {
             return Err(Error::aborted());
         }
-        let mut draft = Draft::of(event, None)?;
+        let mut draft = match config.mode {
+            ContentMode::Binary => Draft::of(event, None)?,
+            ContentMode::Structured => Draft::structured(event)?,
+        };
         draft = draft.for_audience(self.options.audience == Audience::BroadcastOnly);
         if let Some(wire) = &self.options.wire {
             draft = draft.with_overrides(wire);
@@ -112,6 +127,7 @@ impl Publish<'_> {
         }
         let producer = &self.shared.producer;
         let Some(delay) = self.options.delay.filter(|delay| !delay.is_zero()) else {
+            self.shared.clients.config.partition_strategy.settle(&mut draft, &place);
             return producer.enqueue(batch, index, &place.name, draft, deadline).await;
         };
         delay::ensure(self.shared).await?;

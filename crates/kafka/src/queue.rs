@@ -16,6 +16,8 @@ pub(crate) struct Entry {
     /// The assignment that it belongs to.
     pub(crate) part: u32,
     pub(crate) offset: i64,
+    /// When the log took it, in milliseconds since 1970.
+    pub(crate) at: i64,
     /// The more urgent, the lower; 0 without lanes.
     pub(crate) rank: u8,
     pub(crate) event: Event,
@@ -153,6 +155,7 @@ mod tests {
             seq,
             part: u32::try_from(seq % 2).unwrap(),
             offset: 0,
+            at: 0,
             rank,
             event: event.build().unwrap(),
             attempts: 0,

@@ -3,7 +3,7 @@
 //! Records are read in the order of the log, and the first that makes a group or gives it a pattern
 //! wins: two processes that declare the same group at once agree on where it begins.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use trunkline_core::{
 use crate::client::{Clients, Probe, REQUEST};
 use crate::codec::Draft;
 use crate::names::Names;
-use crate::poller::edge_of;
+use crate::position;
 use crate::producer::Producer;
 use crate::topics::{Edge, Purpose, Topics, blocking};
 use crate::{error, lock};
@@ -182,7 +182,7 @@ impl Registry {
             return Ok(false);
         }
         // What is added to a group that there is reaches it from now on.
-        let start = if is_new { spec.start } else { StartAt::Latest };
+        let start = if is_new { &spec.start } else { &StartAt::Latest };
         let name = self.names.registry();
         let mut end = 0;
         if is_new {
@@ -204,10 +204,10 @@ impl Registry {
         topics: &Topics,
         known: &GroupState,
         pattern: &Pattern,
-        start: StartAt,
+        start: &StartAt,
     ) -> Result<PatternRecord> {
         let mut record = PatternRecord::default();
-        if start == StartAt::Beginning {
+        if *start == StartAt::Beginning {
             return Ok(record);
         }
         let there = match pattern.exact() {
@@ -226,7 +226,7 @@ impl Registry {
             let partitions = i32::try_from(*partitions).unwrap_or(i32::MAX);
             (0..partitions).map(|partition| (name.clone(), partition))
         });
-        let offsets: HashMap<_, _> = topics.offsets(places.collect(), edge_of(start)).await?;
+        let offsets = position::starts(topics, places.collect(), start).await?;
         for (name, partitions) in matching {
             let at = |partition| offsets.get(&(name.clone(), partition)).copied().unwrap_or(0);
             let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);

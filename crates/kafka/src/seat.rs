@@ -1,5 +1,6 @@
 //! A subscription's seat: shared by the thread that polls Kafka, the subscriber, and its deliveries.
 
+mod fence;
 mod given_back;
 
 use std::collections::HashMap;
@@ -17,6 +18,8 @@ use crate::lock;
 use crate::mutant::Mutations;
 use crate::part::{Back, Source};
 use crate::queue::Entry;
+
+pub(crate) use fence::Drained;
 
 /// The topic of what is read from a topic of ours before its header says better.
 const OF_OURS: Topic = Topic::from_static("trunkline");
@@ -68,6 +71,7 @@ pub(crate) struct Seat {
     /// settled until a commit has shown that it has not, or the partitions are gone.
     is_suspect: AtomicBool,
     is_draining: AtomicBool,
+    is_thrown_out: AtomicBool,
     suspicion: Duration,
 }
 
@@ -75,8 +79,11 @@ impl Seat {
     pub(crate) fn new(shared: &Arc<Shared>, role: Role, options: &SubscribeOptions) -> Arc<Self> {
         let config = &shared.clients.config;
         let lane_window = options.lanes.then_some(config.lane_window);
-        let is_group = matches!(role, Role::Member(_));
-        let desk = Desk::new(options.prefetch, lane_window, is_group, Mutations::of(config));
+        let group = match &role {
+            Role::Member(group) => Some(group.clone()),
+            Role::Broadcast(_) | Role::Mover => None,
+        };
+        let desk = Desk::new(options.prefetch, lane_window, group, Mutations::of(config));
         // Enough to hide a hand-over behind a fetch, and small beside the client's own buffers.
         let window = lane_window.unwrap_or((2 * options.prefetch).max(512));
         Arc::new(Self {
@@ -98,6 +105,7 @@ impl Seat {
             last_round: Mutex::new(Instant::now()),
             is_suspect: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            is_thrown_out: AtomicBool::new(false),
             suspicion: config.session_timeout / 2,
         })
     }
@@ -149,21 +157,6 @@ impl Seat {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits until nothing of these partitions is out; says whether that came about in time.
-    pub(crate) fn drain(&self, ids: &[u32], deadline: Instant) -> bool {
-        let mut desk = self.desk();
-        loop {
-            if desk.out_of(ids) == 0 {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            desk = self.wait_on(desk, left);
-        }
-    }
-
     /// Wakes the subscriber, and the polling thread if it waits. What they are told of was changed under
     /// the desk's lock.
     pub(crate) fn tell(&self, waker: Option<Waker>) {
@@ -175,51 +168,6 @@ impl Seat {
         }
     }
 
-    /// The polling thread goes round once more.
-    pub(crate) fn go_round(&self) {
-        let mut last = lock(&self.last_round);
-        if last.elapsed() > self.suspicion {
-            self.is_suspect.store(true, Ordering::Release);
-        }
-        *last = Instant::now();
-    }
-
-    /// Whether this process may have lost its partitions without having noticed.
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.is_suspect.load(Ordering::Acquire)
-            || (!self.is_draining.load(Ordering::Acquire)
-                && lock(&self.last_round).elapsed() > self.suspicion)
-    }
-
-    pub(crate) fn trust(&self) {
-        self.is_suspect.store(false, Ordering::Release);
-        self.committed.notify_waiters();
-    }
-
-    /// While the polling thread waits for handlers, it goes round no more, and the group knows of it.
-    pub(crate) fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Release);
-        self.trust();
-    }
-
-    pub(crate) fn end_drain(&self) {
-        *lock(&self.last_round) = Instant::now();
-        self.is_draining.store(false, Ordering::Release);
-    }
-
-    /// Waits until it is known that the partitions are still this member's, or are not.
-    pub(crate) async fn verify(&self) {
-        loop {
-            let mut told = std::pin::pin!(self.committed.notified());
-            told.as_mut().enable();
-            if !self.is_suspect() || self.is_over.load(Ordering::Acquire) {
-                return;
-            }
-            self.want_commit();
-            told.await;
-        }
-    }
-
     pub(crate) fn orders(&self) -> Orders {
         std::mem::take(&mut *lock(&self.orders))
     }
@@ -227,6 +175,16 @@ impl Seat {
     pub(crate) fn has_orders(&self) -> bool {
         let orders = lock(&self.orders);
         orders.stop.is_some() || orders.topics.is_some()
+    }
+
+    /// Whether it is to leave.
+    pub(crate) fn is_stopping(&self) -> bool {
+        lock(&self.orders).stop.is_some()
+    }
+
+    /// Forgets a topic that could not be taken: it is found again by the next look for topics.
+    pub(crate) fn forget_topic(&self, name: &str) {
+        lock(&self.topics).retain(|known| known != name);
     }
 
     /// Adds topics to what is consumed; says whether any was new.
@@ -309,6 +267,7 @@ impl Seat {
 
     /// Partitions have come.
     pub(crate) fn tell_assigned(&self) {
+        self.is_thrown_out.store(false, Ordering::Release);
         self.assigned.notify_waiters();
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_core::{DeadLetter, Event, Settle, Settling, Verdict};
+use trunkline_core::{BrokerPosition, DeadLetter, Event, Settle, Settling, Verdict};
 
 use crate::codec::{self, Draft};
 use crate::part::Back;
@@ -87,5 +87,12 @@ impl Settle for Handle {
         let redeliveries = redeliveries + 1;
         let back = Back { attempts, redeliveries, is_written: false, until: None };
         let _gone = self.0.put_back(token, event, back);
+    }
+
+    fn position(&self, token: u64) -> Option<BrokerPosition> {
+        let spot = self.0.desk().spot(token)?;
+        // What stands in a topic of ours waits there for its group alone.
+        let shared = self.0.shared.upgrade()?;
+        shared.topics.names.parse(&spot.name).map(|_topic| spot.position())
     }
 }

@@ -1,11 +1,12 @@
 //! The topics of a cluster: which exist, making those that do not, and where they begin and end.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::MetadataTopic;
@@ -27,6 +28,8 @@ const BETWEEN: Duration = Duration::from_millis(10);
 pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) partitions: u32,
+    /// How many events without a key took a partition in turn.
+    pub(crate) turn: AtomicU32,
 }
 
 /// What a topic of ours is for, which decides its configuration.
@@ -86,7 +89,7 @@ impl Topics {
     }
 
     fn learn(&self, topic: &Topic, name: String, partitions: u32) -> Arc<Place> {
-        let place = Arc::new(Place { name, partitions });
+        let place = Arc::new(Place { name, partitions, turn: AtomicU32::new(0) });
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(topic.clone(), Arc::clone(&place));
         place
@@ -203,6 +206,17 @@ impl Topics {
             Ok(found.collect())
         })
         .await
+    }
+
+    /// Whether the topic keeps the last record of each key only; also where its configuration may not be
+    /// read.
+    pub(crate) async fn may_be_compacted(&self, name: &str) -> bool {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let asked = [ResourceSpecifier::Topic(name)];
+        let Ok(answers) = self.admin.describe_configs(&asked, &options).await else { return true };
+        let mut found = answers.iter().flatten().flat_map(|resource| &resource.entries);
+        let policy = found.find(|entry| entry.name == "cleanup.policy");
+        policy.and_then(|entry| entry.value.as_deref()).is_none_or(|text| text.contains("compact"))
     }
 
     /// The offsets at an edge of partitions, asked of each leader once.

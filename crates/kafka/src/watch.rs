@@ -24,7 +24,7 @@ use crate::lock;
 use crate::mutant::Mutations;
 use crate::note::Note;
 use crate::part::Commit;
-use crate::seat::Seat;
+use crate::seat::{Drained, Seat};
 use crate::topics::Place32;
 use crate::track::Track;
 
@@ -125,17 +125,11 @@ impl Watch {
             let track = match &committed {
                 None => Track::unknown(),
                 Some(known) => {
-                    let known = known.get(&(name.clone(), partition));
-                    let track = match known {
-                        Some((mark, text)) => {
-                            let note = Note::read(*mark, text);
-                            self.seat.desk().begin(&name, partition, *mark, note)
-                        }
-                        None => {
-                            let start = self.seat.start_of(&name, partition);
-                            Track::new(start, Note::default())
-                        }
+                    let (mark, note) = match known.get(&(name.clone(), partition)) {
+                        Some((mark, text)) => (*mark, Note::read(*mark, text)),
+                        None => (self.seat.start_of(&name, partition), Note::default()),
                     };
+                    let track = self.seat.desk().begin(&name, partition, mark, note);
                     // It fails for no offset that is one.
                     drop(element.set_offset(Offset::Offset(track.mark())));
                     track
@@ -186,17 +180,20 @@ impl Watch {
         }
         let by = *lock(&self.leave_by);
         let deadline = by.unwrap_or_else(|| Instant::now() + self.drain_timeout);
-        let is_lost = consumer.assignment_lost();
-        self.seat.begin_drain();
-        let is_drained = self.no_drain || is_lost || self.seat.drain(&ids, deadline);
-        self.seat.end_drain();
+        // After a long standstill librdkafka may not know yet that the group has gone on without it.
+        let is_lost = consumer.assignment_lost() || self.is_refused(consumer);
+        let is_drained = is_lost || self.no_drain || self.drain(consumer, &ids, deadline);
         if !is_drained {
             tracing::warn!(
                 "partitions were given up with deliveries out: they are delivered again"
             );
         }
-        let commits = self.seat.desk().end_revoke(&ids);
-        self.seat.tell(None);
+        let mut desk = self.seat.desk();
+        let commits = desk.end_revoke(&ids);
+        // What was out has left room.
+        let waker = desk.wake();
+        drop(desk);
+        self.seat.tell(waker);
         if commits.is_empty() || self.is_settled.load(Ordering::Acquire) {
             return;
         }
@@ -207,6 +204,35 @@ impl Watch {
         if is_lost || outcome.is_err() {
             self.seat.desk().keep_lost(commits);
         }
+    }
+
+    /// Whether this process has stood still, and the coordinator then takes its commits no more.
+    fn is_refused(&self, consumer: &Native) -> bool {
+        if !self.seat.is_suspect() {
+            return false;
+        }
+        let commits = self.seat.desk().all();
+        !commits.is_empty() && commit(consumer, &commits, CommitMode::Sync).is_err()
+    }
+
+    /// Waits for what is out of these partitions; says whether all of it was settled in time.
+    fn drain(&self, consumer: &Native, ids: &[u32], deadline: Instant) -> bool {
+        self.seat.begin_drain();
+        let is_drained = loop {
+            match self.seat.drain(ids, deadline) {
+                Drained::Whole => break true,
+                Drained::Late => break false,
+                // A lane goes on only when its first event is settled for good: without the commit,
+                // what is out behind that one would be waited for in vain.
+                Drained::CommitWanted => {
+                    if !commit_wanted(&self.seat, consumer, true) {
+                        std::thread::sleep(AGAIN);
+                    }
+                }
+            }
+        };
+        self.seat.end_drain();
+        is_drained
     }
 }
 
@@ -275,4 +301,32 @@ pub(crate) fn commit_now(consumer: &Native, commits: &[Commit]) -> KafkaResult<(
         }
         std::thread::sleep(AGAIN);
     }
+}
+
+/// Commits what somebody waits for, and says whether that went well. A commit of a member that the group
+/// has given up is refused, and so shows whether this is still one.
+pub(crate) fn commit_wanted(seat: &Seat, consumer: &Native, is_group: bool) -> bool {
+    let is_suspect = seat.is_suspect();
+    let mut desk = seat.desk();
+    let wanted = desk.commits_wanted;
+    let commits = if is_suspect { desk.all() } else { desk.changes() };
+    drop(desk);
+    let outcome = match (is_group && !commits.is_empty(), is_suspect) {
+        (false, _) => Ok(()),
+        (true, true) => commit(consumer, &commits, CommitMode::Sync),
+        (true, false) => commit_now(consumer, &commits),
+    };
+    let mut desk = seat.desk();
+    let is_made = outcome.is_ok();
+    if let Err(cause) = outcome {
+        tracing::debug!(%cause, "a commit is tried again");
+        commits.iter().for_each(|commit| desk.mark_dirty(&commit.name, commit.partition));
+        drop(desk);
+        seat.committed.notify_waiters();
+    } else {
+        desk.commits_made = wanted;
+        drop(desk);
+        seat.trust();
+    }
+    is_made
 }

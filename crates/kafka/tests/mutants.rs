@@ -17,37 +17,53 @@ async fn broken(conditions: BrokerConditions, mutant: Mutant) -> Result<Fixture<
     Ok(fixture(broker, conditions))
 }
 
+/// Properties that notice, and what each says then.
+type Caught = &'static [(&'static str, &'static str)];
+
 fn main() -> ExitCode {
-    let cases: [(&str, Mutant, &'static [&'static str]); 5] = [
+    let cases: [(&str, Mutant, Caught); 5] = [
         (
             "ack_early",
             Mutant::AckEarly,
             &[
-                "broker/nothing_is_acknowledged_by_being_read",
-                "faults/what_a_killed_member_had_comes_again_within_the_bound_and_no_more",
+                ("broker/nothing_is_acknowledged_by_being_read", "no delivery came within"),
+                (
+                    "faults/what_a_killed_member_had_comes_again_within_the_bound_and_no_more",
+                    "did not come in",
+                ),
             ],
         ),
         (
             "commit_highest",
             Mutant::CommitHighest,
-            &["faults/what_a_killed_member_had_comes_again_within_the_bound_and_no_more"],
+            &[(
+                "faults/what_a_killed_member_had_comes_again_within_the_bound_and_no_more",
+                "did not come in",
+            )],
         ),
         (
             "no_drain_before_revoke",
             Mutant::NoDrainBeforeRevoke,
-            &[
+            &[(
                 "faults/members_that_join_and_leave_cleanly_under_load_lose_double_and_overlap_nothing",
-            ],
+                "the duplicates: found",
+            )],
         ),
         (
             "no_fence",
             Mutant::NoFence,
-            &["faults/after_a_cut_an_event_runs_at_most_once_more_and_the_late_ack_is_refused"],
+            &[(
+                "faults/after_a_cut_an_event_runs_at_most_once_more_and_the_late_ack_is_refused",
+                "the late acknowledgement was accepted",
+            )],
         ),
         (
             "no_flush_on_close",
             Mutant::NoFlushOnClose,
-            &["faults/a_close_under_load_loses_and_doubles_nothing_that_was_accepted"],
+            &[(
+                "faults/a_close_under_load_loses_and_doubles_nothing_that_was_accepted",
+                "accepted are lost",
+            )],
         ),
     ];
     let mut suite = Suite::new().on(Kind::Kafka);

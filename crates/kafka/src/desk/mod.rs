@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use trunkline_core::{Error, Event, Result};
+use trunkline_core::{Error, Event, Group, Result};
 
 use crate::codec::{Extras, Record, now_millis};
 use crate::error;
 use crate::mutant::Mutations;
 use crate::note::Note;
 use crate::part::{Back, HoldBack, Out, Part, Source, Standing};
+use crate::position::Spot;
 use crate::queue::{Entry, Queue};
 use crate::track::{Arrival, Track};
 
@@ -39,7 +40,8 @@ pub(crate) struct Desk {
     lane_window: usize,
     /// Nothing is handed out before it, unless all that was there has been read.
     ahead_until: Option<Instant>,
-    is_group: bool,
+    /// Whose members share it; none for a subscriber of its own, and for who moves delayed events.
+    group: Option<Group>,
     waker: Option<Waker>,
     pub(crate) has_ended: bool,
     mutations: Mutations,
@@ -60,7 +62,7 @@ impl Desk {
     pub(crate) fn new(
         prefetch: usize,
         lane_window: Option<usize>,
-        is_group: bool,
+        group: Option<Group>,
         mutations: Mutations,
     ) -> Self {
         Self {
@@ -74,7 +76,7 @@ impl Desk {
             lanes: lane_window.is_some(),
             lane_window: lane_window.unwrap_or(0),
             ahead_until: None,
-            is_group,
+            group,
             waker: None,
             has_ended: false,
             mutations,
@@ -140,8 +142,23 @@ impl Desk {
         let Some(id) = self.id_of(source, partition) else { return };
         let Some(part) = self.parts.get_mut(&id).filter(|part| !part.is_revoking) else { return };
         part.is_dirty = true;
-        let Arrival::Fresh(written) = part.track.arrive(offset) else { return };
-        if record.broadcast_only && self.is_group {
+        let written = match part.track.arrive(offset) {
+            Arrival::Fresh(written) => written,
+            Arrival::Known => return,
+            Arrival::Back => {
+                let source = Arc::clone(&part.source);
+                tracing::warn!(topic = source.name, partition, offset, "the log has gone back");
+                // What is out of the old log is fenced.
+                self.assign(&source, partition, Track::new(offset, Note::default()), None);
+                return self.arrive(&source, partition, offset, record);
+            }
+        };
+        let is_for_another = match &record.group {
+            // A redriven event.
+            Some(group) => self.group.as_ref() != Some(group),
+            None => record.broadcast_only && self.group.is_some(),
+        };
+        if is_for_another {
             part.track.complete(offset);
             return;
         }
@@ -151,6 +168,7 @@ impl Desk {
             seq: self.seq,
             part: id,
             offset,
+            at: record.at,
             rank,
             event: record.event,
             attempts: written.max(record.attempts),
@@ -181,6 +199,7 @@ impl Desk {
             let out = Out {
                 part: entry.part,
                 offset: entry.offset,
+                at: entry.at,
                 rank: entry.rank,
                 defect: entry.defect.as_ref().map(Error::duplicate),
                 extras: entry.extras.take(),
@@ -236,6 +255,14 @@ impl Desk {
         (extras, out.is_some_and(|out| out.defect.is_some()))
     }
 
+    /// Where the event of a delivery stands, when it is out of a partition that is still here.
+    pub(crate) fn spot(&self, seq: u64) -> Option<Spot> {
+        let out = self.out.get(&seq).filter(|out| out.offset >= 0)?;
+        let part = self.parts.get(&out.part)?;
+        let (name, partition) = (part.source.name.clone(), part.partition);
+        Some(Spot { name, partition, offset: out.offset, at: out.at })
+    }
+
     /// Notes that a delivery is settled for good.
     pub(crate) fn complete(&mut self, seq: u64) -> Result<()> {
         if self.mutations.no_fence
@@ -273,6 +300,7 @@ impl Desk {
             seq,
             part: out.part,
             offset: out.offset,
+            at: out.at,
             rank: out.rank,
             event,
             attempts,
@@ -296,6 +324,7 @@ impl Desk {
             seq: self.seq,
             part: id,
             offset: -1,
+            at: 0,
             rank: 0,
             event,
             attempts: 0,
