@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use lapin::Queue;
 use lapin::types::{FieldTable, ShortString};
 use trunkline_core::{
-    Broker as _, BrokerAdmin, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, ErrorKind,
+    Broker as _, BrokerAdmin, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Error, ErrorKind,
     EventId, Group, GroupInfo, GroupSpec, Result, StoredDeadLetter, SubscribeOptions, Topic,
     TopicInfo,
 };
@@ -54,14 +54,19 @@ fn counts(queue: &Queue) -> (u64, usize) {
 }
 
 async fn info(shared: &Shared, name: Group, record: GroupRecord) -> Result<GroupInfo> {
-    let mut queues = vec![shared.topology.names.members(&name)];
-    queues.extend(shared.topology.queues(&name, &record).into_iter().map(|queue| queue.name));
+    let mut queues: Vec<ShortString> =
+        shared.topology.queues(&name, &record).into_iter().map(|queue| queue.name).collect();
+    // Of queues that others made the consumers are the members, as far as anybody can tell.
+    if shared.topology.owns(&name) {
+        queues.push(shared.topology.names.members(&name));
+    }
     let (here, out) = shared.counts_of(&name);
     let told = shared.ask_all(queues).await?;
-    let waiting: u64 = told.iter().skip(1).map(|(ready, _)| ready).sum();
+    // The members' queue holds nothing.
+    let waiting: u64 = told.iter().map(|(ready, _)| ready).sum();
     Ok(GroupInfo {
         topics: record.topics,
-        members: told.first().map_or(0, |(_, consumers)| *consumers),
+        members: told.last().map_or(0, |(_, consumers)| *consumers),
         lag: waiting + here as u64,
         in_flight: out as u64,
         dropped: 0,
@@ -85,8 +90,11 @@ impl BrokerAdmin for RabbitMqBroker {
 
     async fn groups(&self) -> Result<Vec<GroupInfo>> {
         self.shared.check_open("groups")?;
-        self.shared.registry.follow().await?;
-        let groups = self.shared.registry.read(|known| known.groups.clone());
+        let mut groups = self.shared.groups_of_others();
+        if self.shared.topology.has_own() {
+            self.shared.registry.follow().await?;
+            groups.extend(self.shared.registry.read(|known| known.groups.clone()));
+        }
         let mut infos = Vec::with_capacity(groups.len());
         for (name, record) in groups {
             infos.push(info(&self.shared, name, record).await?);
@@ -97,7 +105,7 @@ impl BrokerAdmin for RabbitMqBroker {
     async fn declare_group(&self, spec: GroupSpec) -> Result<()> {
         self.shared.check_open("declare group")?;
         let mut options = SubscribeOptions::group(spec.name.clone(), spec.topics.iter().cloned());
-        options.start = spec.start;
+        options.start = spec.start.clone();
         options.buffer = spec.buffer;
         options.on_full = spec.on_full;
         options.lanes = spec.lanes;
@@ -106,7 +114,7 @@ impl BrokerAdmin for RabbitMqBroker {
         let wanted = self.shared.group_record(spec.topics, spec.order, spec.lanes);
         self.shared.ensure_group(&spec.name, wanted).await?;
         if is_new {
-            warn_of_start(&spec.name, spec.start);
+            warn_of_start(&spec.name, &spec.start);
         }
         Ok(())
     }
@@ -115,6 +123,11 @@ impl BrokerAdmin for RabbitMqBroker {
         const OPERATION: &str = "delete group";
         self.shared.check_open(OPERATION)?;
         let shared = &self.shared;
+        if !shared.topology.owns(group) {
+            let message = "the group takes from queues that others made: delete those";
+            let error = Error::new(ErrorKind::Unsupported, OPERATION, message);
+            return Err(error.with("group", group));
+        }
         shared.registry.sync().await?;
         let Some(record) = shared.registry.read(|known| known.groups.get(group).cloned()) else {
             return Ok(false);
@@ -133,6 +146,8 @@ impl BrokerAdmin for RabbitMqBroker {
 
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>> {
         self.shared.check_open("dead letters")?;
+        let capabilities = self.capabilities();
+        capabilities.require(capabilities.dead_letters, "dead_letters", "the reading of them")?;
         self.shared.read_letters(filter).await
     }
 
@@ -142,6 +157,8 @@ impl BrokerAdmin for RabbitMqBroker {
         verdict: DeadLetterVerdict,
     ) -> Result<()> {
         self.shared.check_open("settle dead letter")?;
+        let capabilities = self.capabilities();
+        capabilities.require(capabilities.dead_letters, "dead_letters", "the settling of one")?;
         self.shared.settle_letter(id, verdict).await
     }
 

@@ -1,6 +1,6 @@
 //! The broker itself: its two connections, and what the five methods of the contract do with them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,22 +16,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use trunkline_core::{
-    Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, Group, Health,
-    HealthStatus, PublishOptions, Publishing, Result, SubscribeOptions, Subscription,
+    Audience, Broker, BrokerAdmin, Capabilities, Durability, Error, ErrorKind, Event, Group,
+    Health, HealthStatus, Order, PublishOptions, Publishing, Result, SubscribeOptions,
+    Subscription,
 };
 
-use crate::config::RabbitMqConfig;
+use crate::config::{QueueType, RabbitMqConfig};
 use crate::consume::{RabbitMqSubscription, Seat};
 use crate::delay::Ladder;
 use crate::error::{close_timed_out, closed, driver};
 use crate::groups::Groups;
+use crate::limit::Limits;
 use crate::link::Link;
 use crate::lock;
 use crate::log::Log;
 use crate::names::short;
 use crate::publish::Publisher;
 use crate::registry::Registry;
-use crate::topology::Topology;
+use crate::topology::{GroupRecord, Topology};
 
 /// A broker over RabbitMQ; clones share it.
 ///
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     ladder: Ladder,
     pub(crate) registry: Arc<Log<Registry>>,
     pub(crate) groups: Groups,
+    pub(crate) limits: Limits,
     /// One at a time settles dead letters, so that this process settles each once.
     pub(crate) settling: tokio::sync::Mutex<()>,
     /// Exchanges that a publish named and that are there.
@@ -95,7 +98,7 @@ impl RabbitMqBroker {
         let publisher = Publisher::start(&config, &publish_link, &topology, &stuck, channels);
         let records = Publisher::start(&config, &control_link, &topology, &stuck, 1);
         let shared = Arc::new_cyclic(|me: &Weak<Shared>| Shared {
-            capabilities: capabilities(),
+            capabilities: capabilities(&topology),
             registry: Log::new(
                 topology.names.registry(),
                 me,
@@ -112,6 +115,7 @@ impl RabbitMqBroker {
             publishing: watch::Sender::new(()),
             ladder: Ladder::default(),
             groups: Groups::default(),
+            limits: Limits::default(),
             settling: tokio::sync::Mutex::default(),
             foreign: Mutex::default(),
             seats: Mutex::default(),
@@ -122,7 +126,7 @@ impl RabbitMqBroker {
             me: Weak::clone(me),
         });
         shared.declare_base().await?;
-        if shared.config.declare {
+        if shared.topology.has_own() {
             // Publishers too have to know of groups that are being made.
             shared.registry.follow().await?;
         }
@@ -131,13 +135,18 @@ impl RabbitMqBroker {
     }
 }
 
-/// What RabbitMQ can do.
-fn capabilities() -> Capabilities {
-    let mut capabilities = Capabilities::minimal("rabbitmq", Durability::Replicated);
-    capabilities.delay = true;
-    capabilities.priority_lanes = true;
-    capabilities.dead_letters = true;
-    capabilities.shared_keys = true;
+/// What RabbitMQ can do with what is declared; of queues that others made nothing is known.
+fn capabilities(topology: &Topology) -> Capabilities {
+    let config = &topology.config;
+    let is_replicated = topology.is_free()
+        && config.queue_type == QueueType::Quorum
+        && config.group_queues.is_empty();
+    let durability = if is_replicated { Durability::Replicated } else { Durability::Server };
+    let mut capabilities = Capabilities::minimal("rabbitmq", durability);
+    capabilities.delay = topology.has_own();
+    capabilities.priority_lanes = topology.is_free();
+    capabilities.dead_letters = topology.has_own();
+    capabilities.shared_keys = topology.is_free();
     capabilities.exchange = true;
     capabilities.headers = true;
     capabilities
@@ -162,11 +171,23 @@ impl Shared {
 
     pub(crate) fn check_publish(&self, options: &PublishOptions) -> Result<()> {
         self.capabilities.check_publish(options)?;
-        let moved = options.wire.as_ref().is_some_and(|wire| wire.exchange.is_some());
-        if moved && options.delay.is_some() {
-            let message = "a delayed publish cannot go to another exchange: its events come out of \
-                           the delay where groups are bound";
-            return Err(Error::new(ErrorKind::Invalid, "publish", message));
+        let invalid = |message| Err(Error::new(ErrorKind::Invalid, "publish", message));
+        let only_broadcast = options.audience == Audience::BroadcastOnly;
+        if only_broadcast && !self.topology.has_own() {
+            let message = "a publish to broadcast subscribers alone needs an exchange of their own, and \
+                           nothing is to be declared";
+            return Err(Error::new(ErrorKind::Unsupported, "publish", message));
+        }
+        let Some(wire) = &options.wire else { return Ok(()) };
+        let is_moved = wire.exchange.is_some() || wire.routing_key.is_some();
+        if is_moved && options.delay.is_some() {
+            return invalid(
+                "a delayed publish cannot choose the exchange or the routing key: its events come out \
+                 of the delay where groups are bound",
+            );
+        }
+        if wire.exchange.is_some() && only_broadcast {
+            return invalid("another exchange does not know which of its queues are broadcast");
         }
         Ok(())
     }
@@ -187,6 +208,20 @@ impl Shared {
         let mut seats = lock(&self.seats);
         seats.retain(|seat| seat.strong_count() > 0);
         seats.push(Arc::downgrade(seat));
+    }
+
+    /// The groups that take from queues of others, as far as this process knows.
+    pub(crate) fn groups_of_others(&self) -> BTreeMap<Group, GroupRecord> {
+        let record = |topics| self.group_record(topics, Order::PerKey, false);
+        let configured = self.config.group_queues.keys();
+        let mut groups: BTreeMap<Group, GroupRecord> =
+            configured.map(|group| (group.clone(), record(Vec::new()))).collect();
+        for seat in lock(&self.seats).iter().filter_map(Weak::upgrade) {
+            if let Some(group) = seat.group().filter(|group| !self.topology.owns(group)) {
+                groups.insert(group.clone(), record(seat.topics.clone()));
+            }
+        }
+        groups
     }
 
     /// What this process has of a group that is not out, and what is out.
@@ -283,6 +318,7 @@ impl Broker for RabbitMqBroker {
             &self.shared.capabilities,
             options.group.as_ref(),
             &options.topics,
+            options.lanes,
         )?;
         Ok(Box::new(RabbitMqSubscription::open(&self.shared, options).await?))
     }

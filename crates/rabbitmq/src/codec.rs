@@ -6,7 +6,9 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use smol_str::{SmolStr, ToSmolStr};
-use trunkline_core::cloudevents::{HeaderValue, Headers, from_headers, from_json, to_headers};
+use trunkline_core::cloudevents::{
+    HeaderValue, Headers, STRUCTURED_JSON, from_headers, from_json, to_headers, to_json,
+};
 use trunkline_core::{
     AttributeValue, Data, Error, ErrorKind, Event, EventId, Result, Topic, WireOverrides,
 };
@@ -26,6 +28,14 @@ impl Message {
     pub(crate) fn record(body: impl Into<Bytes>) -> Self {
         let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
         Self { body: body.into(), properties, headers: FieldTable::default() }
+    }
+
+    /// The same event in structured mode. Its headers stay, as the binding of CloudEvents allows: queues
+    /// are chosen by them.
+    pub(crate) fn structured(mut self, event: &Event) -> Result<Self> {
+        self.body = to_json(event)?;
+        self.properties = self.properties.with_content_type(STRUCTURED_JSON.into());
+        Ok(self)
     }
 
     pub(crate) fn header(mut self, name: &'static str, text: impl Into<Vec<u8>>) -> Self {
@@ -172,7 +182,13 @@ fn read_event(
         kind.trim_start().to_ascii_lowercase().starts_with("application/cloudevents")
     });
     if is_structured {
-        return from_json(body, topic);
+        let event = from_json(body, topic)?;
+        let Some(topic) = topic.filter(|topic| event.topic() != *topic) else { return Ok(event) };
+        // Where it was published is where it stands.
+        return event.amend(|attributes| {
+            attributes.set_topic(topic.clone());
+            Ok(())
+        });
     }
     let topic = topic.ok_or_else(|| {
         let message = "the routing key is no topic, and the message names none in `tl-topic`";
@@ -269,6 +285,68 @@ mod tests {
         assert!(read.defect.is_none(), "{:?}", read.defect);
         assert_eq!(read.event.attributes().get("retries"), Some(AttributeValue::Integer(3)));
         assert_eq!(read.event.id(), event.id());
+    }
+
+    /// The message of another program: its headers, and JSON.
+    fn foreign<const N: usize>(headers: [(&str, AMQPValue); N]) -> Received {
+        let mut message = Message::record(&b"{}"[..]);
+        message.properties = message.properties.with_content_type("application/json".into());
+        for (name, value) in headers {
+            message.headers.insert(name.into(), value);
+        }
+        deliver(message, "orders.placed")
+    }
+
+    #[test]
+    fn the_other_prefixes_of_the_binding_are_read() {
+        for prefix in ["cloudEvents_", "cloudEvents:", "ce-"] {
+            let name = |attribute: &str| format!("{prefix}{attribute}");
+            let read = foreign([
+                (&name("specversion"), long("1.0")),
+                (&name("id"), long("o-1")),
+                (&name("source"), long("/shop")),
+                (&name("type"), AMQPValue::ShortString("order.placed".into())),
+                (&name("partitionkey"), long("k")),
+            ]);
+            assert!(read.defect.is_none(), "{prefix}: {:?}", read.defect);
+            let attributes = read.event.attributes();
+            assert_eq!(
+                (read.event.id().to_string().as_str(), attributes.key()),
+                ("o-1", Some("k"))
+            );
+            assert_eq!(attributes.event_type(), "order.placed");
+        }
+    }
+
+    #[test]
+    fn values_of_every_amqp_type_become_attributes() {
+        let read = foreign([
+            ("ce-specversion", long("1.0")),
+            ("ce-id", long("o-1")),
+            ("ce-source", long("/shop")),
+            ("ce-type", long("order.placed")),
+            ("ce-time", AMQPValue::Timestamp(1_700_000_000)),
+            ("ce-flag", AMQPValue::Boolean(true)),
+            ("ce-small", AMQPValue::ShortShortInt(-1)),
+            ("ce-unsigned", AMQPValue::LongUInt(7)),
+            ("ce-large", AMQPValue::LongLongInt(1 << 40)),
+            ("ce-double", AMQPValue::Double(1.5)),
+            ("ce-bytes", AMQPValue::ByteArray(vec![0, 255].into())),
+            ("ce-nothing", AMQPValue::Void),
+        ]);
+        assert!(read.defect.is_none(), "{:?}", read.defect);
+        let attributes = read.event.attributes();
+        let get = |name: &str| attributes.get(name);
+        assert_eq!(attributes.time().map(Timestamp::as_second), Some(1_700_000_000));
+        assert_eq!(get("flag"), Some(AttributeValue::Boolean(true)));
+        assert_eq!(get("small"), Some(AttributeValue::Integer(-1)));
+        assert_eq!(get("unsigned"), Some(AttributeValue::Integer(7)));
+        // An Integer of CloudEvents has 32 bits.
+        assert_eq!(get("large"), Some(AttributeValue::from((1_i64 << 40).to_string())));
+        assert_eq!(get("double"), Some(AttributeValue::from("1.5".to_owned())));
+        let bytes = AttributeValue::Binary(Bytes::from_static(&[0, 255]));
+        assert_eq!(get("bytes"), Some(bytes));
+        assert_eq!(get("nothing"), None);
     }
 
     #[test]

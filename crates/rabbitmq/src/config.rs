@@ -5,8 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
+use trunkline_core::cloudevents::ContentMode;
 use trunkline_core::{Error, ErrorKind, Group, PartitionRules, Pattern, Result};
 
+use crate::arguments::{self, QueueArgument, QueueArguments};
 use crate::mutant::Mutant;
 
 /// How an exchange chooses the queues of a message.
@@ -33,6 +35,21 @@ pub enum QueueType {
     Classic,
 }
 
+/// What the broker declares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Declare {
+    /// Whatever it needs.
+    #[default]
+    All,
+    /// What it keeps for itself, under names with `..`: dead letters, delays, logs, queues of broadcast
+    /// subscribers. The exchange and the queues of groups have to exist, and a group takes from the
+    /// queue of its name unless [`RabbitMqConfig::with_group_queues`] names others.
+    Own,
+    /// Nothing. What needs more than the exchange and the queues of groups is `Unsupported`: delays,
+    /// dead letters and broadcast subscribers.
+    Nothing,
+}
+
 /// The settings of a [`crate::RabbitMqBroker`].
 #[derive(Clone)]
 pub struct RabbitMqConfig {
@@ -42,8 +59,8 @@ pub struct RabbitMqConfig {
     pub(crate) exchange: String,
     pub(crate) exchange_type: ExchangeType,
     pub(crate) queue_type: QueueType,
-    pub(crate) queue_arguments: BTreeMap<String, String>,
-    pub(crate) declare: bool,
+    pub(crate) queue_arguments: QueueArguments,
+    pub(crate) declare: Declare,
     pub(crate) group_queues: BTreeMap<Group, Vec<String>>,
     pub(crate) partitions: u32,
     pub(crate) partition_rules: PartitionRules,
@@ -52,6 +69,7 @@ pub struct RabbitMqConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) confirm_window: usize,
     pub(crate) confirm_channels: usize,
+    pub(crate) mode: ContentMode,
     pub(crate) mutant: Option<Mutant>,
 }
 
@@ -78,8 +96,8 @@ impl RabbitMqConfig {
             exchange: "trunkline".to_owned(),
             exchange_type: ExchangeType::default(),
             queue_type: QueueType::default(),
-            queue_arguments: BTreeMap::new(),
-            declare: true,
+            queue_arguments: QueueArguments::new(),
+            declare: Declare::default(),
             group_queues: BTreeMap::new(),
             // Parallelism between processes only: inside one, lanes give it. Each is a Raft group.
             partitions: 4,
@@ -92,6 +110,7 @@ impl RabbitMqConfig {
             // 25,000 events/s on two cores; four times as many brought 6 % more.
             confirm_window: 512,
             confirm_channels: 2,
+            mode: ContentMode::Binary,
             mutant: None,
         })
     }
@@ -118,25 +137,29 @@ impl RabbitMqConfig {
         self
     }
 
-    /// Adds an argument to the declaration of the queues of groups; a whole number is sent as one.
+    /// Adds an argument to the declaration of the queues of groups.
+    ///
+    /// With a limit of their length they refuse what is too much, so that publishing fails as `Full`.
+    /// Arguments that would drop accepted events are refused by [`crate::RabbitMqBroker::connect`].
     #[must_use]
     pub fn with_queue_argument(
         mut self,
         name: impl Into<String>,
-        value: impl Into<String>,
+        value: impl Into<QueueArgument>,
     ) -> Self {
         self.queue_arguments.insert(name.into(), value.into());
         self
     }
 
-    /// Sets whether exchanges, queues and bindings are declared. When they are not, they have to exist.
+    /// Sets what is declared; the rest has to exist.
     #[must_use]
-    pub fn with_declare(mut self, declare: bool) -> Self {
+    pub fn with_declare(mut self, declare: Declare) -> Self {
         self.declare = declare;
         self
     }
 
-    /// Lets `group` take from queues that exist, which are then neither declared nor bound.
+    /// Lets `group` take from queues that exist, which are then neither declared nor bound to the
+    /// exchange; its members get all that is in them.
     #[must_use]
     pub fn with_group_queues(
         mut self,
@@ -198,6 +221,13 @@ impl RabbitMqConfig {
         self
     }
 
+    /// Sets how events are written that are published; both modes are read.
+    #[must_use]
+    pub fn with_mode(mut self, mode: ContentMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// Trusts these certificates, in PEM, beside those of the system.
     #[must_use]
     pub fn with_ca_certificates(mut self, pem: impl Into<String>) -> Self {
@@ -240,7 +270,13 @@ impl RabbitMqConfig {
         if self.prefix.len() + self.exchange.len() > 100 {
             return Err(wrong("prefix and exchange name together are at most 100 bytes"));
         }
-        Ok(())
+        if self.group_queues.values().any(Vec::is_empty) {
+            return Err(wrong("a group in `group_queues` names at least one queue"));
+        }
+        if self.group_queues.values().flatten().any(|queue| queue.len() > 255) {
+            return Err(wrong("a queue in `group_queues` has a name of more than 255 bytes"));
+        }
+        arguments::check(&self.queue_arguments)
     }
 }
 
@@ -266,6 +302,7 @@ impl fmt::Debug for RabbitMqConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("confirm_window", &self.confirm_window)
             .field("confirm_channels", &self.confirm_channels)
+            .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }

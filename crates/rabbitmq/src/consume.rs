@@ -18,6 +18,7 @@ use crate::error::close_timed_out;
 use crate::groups::warn_of_start;
 use crate::inbox::Inbox;
 use crate::lock;
+use crate::log::Log;
 use crate::queue::Runner;
 use crate::registry::Attempts;
 use crate::topology::{GroupRecord, QueueOf};
@@ -36,7 +37,8 @@ pub(crate) struct Seat {
     pub(crate) role: Role,
     pub(crate) topics: Vec<Pattern>,
     pub(crate) inbox: Mutex<Inbox>,
-    /// Attempts of a broadcast subscriber, which nobody takes over from.
+    /// Attempts of a broadcast subscriber, which nobody takes over from, and of a member where no log is
+    /// to be declared.
     pub(crate) attempts: Mutex<Attempts>,
     pub(crate) me: Weak<Seat>,
 }
@@ -47,6 +49,12 @@ impl Seat {
             Role::Member(group, _) => Some(group),
             Role::Listener(_) => None,
         }
+    }
+
+    /// Where the next owner of its queues finds attempts, if there is such a place.
+    pub(crate) fn attempts_log(&self) -> Option<Arc<Log<Attempts>>> {
+        let group = self.group().filter(|_| self.shared.topology.has_own())?;
+        Some(self.shared.attempts_of(group))
     }
 
     /// Changes the inbox, and wakes who waits for it when the lock is gone.
@@ -140,7 +148,7 @@ async fn join(
     let wanted = shared.group_record(options.topics.clone(), options.order, options.lanes);
     let record = shared.ensure_group(group, wanted).await?;
     if is_new {
-        warn_of_start(group, options.start);
+        warn_of_start(group, &options.start);
     }
     let queues = shared.topology.queues(group, &record);
     Ok((Role::Member(group.clone(), record), queues))
@@ -179,11 +187,11 @@ impl Subscription for RabbitMqSubscription {
     }
 
     async fn close(mut self: Box<Self>, deadline: Duration) -> Result<()> {
-        let deadline = Instant::now() + deadline;
-        self.leave.send_replace(Some(Leave { deadline: Some(deadline) }));
+        // What is out past the deadline stays this member's until it is settled or dropped.
+        self.leave.send_replace(Some(Leave { deadline: None }));
         let Some(left) = self.left.take() else { return Ok(()) };
-        match left.await {
-            Ok(true) => Ok(()),
+        match timeout(deadline, left).await {
+            Ok(Ok(true)) => Ok(()),
             _ => Err(close_timed_out()),
         }
     }

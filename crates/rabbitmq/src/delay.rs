@@ -33,8 +33,8 @@ pub(crate) struct Walk {
     pub(crate) left: Duration,
 }
 
-/// The way of a delay to an address: `t` a topic, `b` its broadcast subscribers, `g` a group, `q` a
-/// broadcast subscriber.
+/// The way of a delay to an address: `t` a topic, `b` its broadcast subscribers, `g` a group, `e` a
+/// queue that existed, `q` a broadcast subscriber.
 pub(crate) fn walk(delay: Duration, kind: char, address: &str) -> Result<Walk> {
     let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     // A part of a millisecond counts as one, and an expiry may not come early.
@@ -73,7 +73,7 @@ impl Ladder {
         channel: &Channel,
         rung: u32,
     ) -> Result<()> {
-        if !topology.config.declare || self.has(rung) {
+        if !topology.has_own() || self.has(rung) {
             return Ok(());
         }
         declare_unrouted(topology, channel).await?;

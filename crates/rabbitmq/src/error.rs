@@ -1,7 +1,10 @@
 //! What can go wrong at RabbitMQ, and the words for it.
 
-use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::types::ShortString;
 use trunkline_core::{Error, ErrorKind, Group, RetryClass, Topic};
+
+use crate::limit::LIMIT;
 
 /// The driver's error in the caller's terms. The text of an AMQP error names queues and users, and
 /// never a password.
@@ -19,6 +22,10 @@ pub(crate) fn driver(operation: &'static str, cause: lapin::Error) -> Error {
                 ErrorKind::Config,
                 "RabbitMQ refuses access: check user, password, virtual host and permissions",
             ),
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => (
+                ErrorKind::Config,
+                "RabbitMQ refuses the virtual host: make it, and give the user permissions on it",
+            ),
             AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => (
                 ErrorKind::Conflict,
                 "RabbitMQ has a queue or exchange of that name with other arguments: delete it, or \
@@ -31,12 +38,37 @@ pub(crate) fn driver(operation: &'static str, cause: lapin::Error) -> Error {
             "the connection has no channel left: close subscriptions, or raise channel_max of the \
              server",
         ),
+        lapin::ErrorKind::IOError(error) if is_untrusted(error) => (
+            ErrorKind::Config,
+            "the certificate of the RabbitMQ server is not trusted: give the certificate of its \
+             authority as `ca_file`, and the name that stands in it in the URL",
+        ),
         lapin::ErrorKind::AuthProviderError(_) => {
             (ErrorKind::Config, "RabbitMQ refuses the credentials: check user and password")
         }
         _ => (ErrorKind::Disconnected, "the connection to RabbitMQ is lost"),
     };
     Error::new(kind, operation, message).because(cause)
+}
+
+/// Whether the other side could not prove who it is.
+fn is_untrusted(error: &std::io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Why a queue cannot be declared.
+pub(crate) fn undeclared(queue: &ShortString, cause: lapin::Error) -> Error {
+    let is_limit = matches!(cause.kind(), lapin::ErrorKind::ProtocolError(error)
+        if matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+            && error.get_message().as_str().contains(LIMIT));
+    if !is_limit {
+        return driver("declare", cause).with("queue", queue);
+    }
+    let message = "the queue was made with a limit of deliveries, after which RabbitMQ drops an event that \
+                   is still to be retried (4.0 has one of 20 unless told otherwise): delete it when it \
+                   is empty, and it is made again without one";
+    Error::new(ErrorKind::Conflict, "declare", message).with("queue", queue).because(cause)
 }
 
 /// Whether "not found" means only that the queue's node is down.

@@ -5,12 +5,20 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use trunkline_core::{ErrorKind, Group, Pattern, Priority, Result};
 
+use crate::arguments;
 use crate::config::{QueueType, SLOTS};
 use crate::delay::exit_key;
 use crate::error::driver;
 use crate::mutant::Mutant;
-use crate::names::SLOT;
-use crate::topology::{GroupRecord, QueueOf, Topology, table, text};
+use crate::names::{SLOT, digest};
+use crate::topology::{GroupRecord, PASSIVE, QueueOf, Topology, table, text};
+
+/// What the queues of a group are made from.
+struct Split<'a> {
+    group: &'a Group,
+    record: &'a GroupRecord,
+    arguments: FieldTable,
+}
 
 impl Topology {
     /// The queues of a group that its members take from.
@@ -38,7 +46,7 @@ impl Topology {
         let named = self.config.group_queues.get(group).cloned();
         let existing = match named {
             Some(names) => names,
-            None if !self.config.declare => vec![self.names.group(group).to_string()],
+            None if !self.is_free() => vec![self.names.group(group).to_string()],
             None => return None,
         };
         let queue = |name: String| QueueOf { name: ShortString::from(name), urgency: 0 };
@@ -50,28 +58,59 @@ impl Topology {
         self.existing_queues(group).is_none()
     }
 
-    /// Declares a group; it takes events when this returns.
+    /// Declares a group, with `no_limit` among the arguments of its queues; it takes events when this
+    /// returns.
     pub(crate) async fn declare_group(
         &self,
         channel: &Channel,
         group: &Group,
         record: &GroupRecord,
+        no_limit: FieldTable,
     ) -> Result<()> {
-        if !self.owns(group) {
-            return Ok(());
+        if let Some(queues) = self.existing_queues(group) {
+            return self.join_existing(channel, &queues, record).await;
         }
+        let split = Split { group, record, arguments: self.queue_arguments(record, no_limit) };
         let members = self.names.members(group);
         self.queue(channel, members, FieldTable::default()).await?;
         let entry = self.names.group(group);
         if record.lanes {
-            self.declare_lanes(channel, group, record).await?;
+            self.declare_lanes(channel, &split).await?;
         } else {
             let rest = self.names.rest(group, None);
-            self.declare_slots(channel, &entry, rest, group, record, None).await?;
+            self.declare_slots(channel, &entry, rest, &split, None).await?;
         }
         self.bind_patterns(channel, &entry, &record.topics).await?;
         let key = exit_key('g', group.as_str())?;
         self.bind_exchange(channel, &self.names.delay_exit(), &entry, key, None).await?;
+        self.settle_down(channel).await
+    }
+
+    /// Makes sure that queues of others are there, and lets what was delayed come back to them.
+    async fn join_existing(
+        &self,
+        channel: &Channel,
+        queues: &[QueueOf],
+        record: &GroupRecord,
+    ) -> Result<()> {
+        for QueueOf { name, .. } in queues {
+            let asked = channel.queue_declare(name.clone(), PASSIVE, FieldTable::default()).await;
+            asked.map_err(|cause| driver("declare", cause).with("queue", name))?;
+        }
+        if !self.has_own() {
+            return Ok(());
+        }
+        let (exit, none) = (self.names.delay_exit(), FieldTable::default);
+        for QueueOf { name, .. } in queues {
+            let key = exit_key('e', &digest(name.as_str()))?;
+            self.bind_queue(channel, name, &exit, key.as_str(), none()).await?;
+        }
+        // Which of several queues an event belongs to, only those know who bound them.
+        let Some(QueueOf { name, .. }) = queues.first() else { return Ok(()) };
+        for topic in &record.topics {
+            let key = exit_key('t', topic.as_str())?;
+            self.bind_queue(channel, name, &exit, key.as_str(), none()).await?;
+        }
         self.settle_down(channel).await
     }
 
@@ -81,13 +120,13 @@ impl Topology {
         channel: &Channel,
         name: &ShortString,
         rest: ShortString,
-        group: &Group,
-        record: &GroupRecord,
+        split: &Split<'_>,
         lane: Option<&str>,
     ) -> Result<()> {
-        let queue = |partition| self.names.queue(group, partition, lane);
-        for partition in 0..record.partitions {
-            self.queue(channel, queue(partition), self.queue_arguments(record)).await?;
+        let partitions = split.record.partitions;
+        let queue = |partition| self.names.queue(split.group, partition, lane);
+        for partition in 0..partitions {
+            self.queue(channel, queue(partition), split.arguments.clone()).await?;
         }
         let fanout = ExchangeKind::Fanout;
         self.exchange(channel, rest.clone(), fanout, FieldTable::default()).await?;
@@ -100,24 +139,20 @@ impl Topology {
         self.exchange(channel, name.clone(), ExchangeKind::Headers, arguments).await?;
         for slot in 0..SLOTS {
             let arguments = table([("x-match", text("all")), (SLOT, text(slot.to_string()))]);
-            self.bind_queue(channel, &queue(slot % record.partitions), name, "", arguments).await?;
+            self.bind_queue(channel, &queue(slot % partitions), name, "", arguments).await?;
         }
         Ok(())
     }
 
     /// A headers exchange in front of one for each priority; what has none is normal.
-    async fn declare_lanes(
-        &self,
-        channel: &Channel,
-        group: &Group,
-        record: &GroupRecord,
-    ) -> Result<()> {
+    async fn declare_lanes(&self, channel: &Channel, split: &Split<'_>) -> Result<()> {
+        let group = split.group;
         let entry = self.names.group(group);
         let normal = self.names.lane(group, Priority::Normal.as_str());
         for lane in Priority::ALL {
             let lane = lane.as_str();
             let (name, rest) = (self.names.lane(group, lane), self.names.rest(group, Some(lane)));
-            self.declare_slots(channel, &name, rest, group, record, Some(lane)).await?;
+            self.declare_slots(channel, &name, rest, split, Some(lane)).await?;
         }
         let arguments = table([("alternate-exchange", text(normal.as_str()))]);
         self.exchange(channel, entry.clone(), ExchangeKind::Headers, arguments).await?;
@@ -130,26 +165,19 @@ impl Topology {
         Ok(())
     }
 
-    fn queue_arguments(&self, record: &GroupRecord) -> FieldTable {
-        let mut arguments = FieldTable::default();
-        match self.config.queue_type {
-            QueueType::Quorum => {
-                // No `x-delivery-limit`: 3.10 has none unless it is set, and every hand-over counts a
-                // delivery on what was prefetched. 4.x is told so, see README.
-                arguments.insert("x-queue-type".into(), text("quorum"));
-            }
-            QueueType::Classic => {
-                arguments.insert("x-queue-type".into(), text("classic"));
-            }
-        }
+    /// `no_limit`, because every hand-over counts a delivery on what was prefetched.
+    fn queue_arguments(&self, record: &GroupRecord, no_limit: FieldTable) -> FieldTable {
+        let mut table = no_limit;
+        let kind = match self.config.queue_type {
+            QueueType::Quorum => "quorum",
+            QueueType::Classic => "classic",
+        };
+        table.insert("x-queue-type".into(), text(kind));
         if !record.shared {
-            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            table.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
         }
-        for (name, value) in &self.config.queue_arguments {
-            let value = value.parse().map_or_else(|_| text(value.as_str()), AMQPValue::LongLongInt);
-            arguments.insert(ShortString::from(name.as_str()), value);
-        }
-        arguments
+        arguments::extend(&mut table, &self.config.queue_arguments);
+        table
     }
 
     async fn bind_patterns(

@@ -28,8 +28,9 @@ impl Shared {
         group: &Group,
         wanted: GroupRecord,
     ) -> Result<GroupRecord> {
-        self.topology.check(self.capabilities(), Some(group), &wanted.topics)?;
+        self.topology.check(self.capabilities(), Some(group), &wanted.topics, wanted.lanes)?;
         if !self.topology.owns(group) {
+            self.declare_group(group, &wanted).await?;
             return Ok(wanted);
         }
         self.registry.follow().await?;
@@ -49,12 +50,17 @@ impl Shared {
         Ok(record)
     }
 
-    /// Declares the queues and bindings of a group, again or for the first time.
+    /// Declares the queues and bindings of a group, again or for the first time; where they are not
+    /// ours, they have to be there.
     pub(crate) async fn declare_group(&self, group: &Group, record: &GroupRecord) -> Result<()> {
+        let no_limit = match self.topology.owns(group) {
+            true => self.no_limit().await?,
+            false => FieldTable::default(),
+        };
         let channel = self.control_channel("declare").await?;
         let declared = async {
             self.topology.declare_base(&channel).await?;
-            self.topology.declare_group(&channel, group, record).await
+            self.topology.declare_group(&channel, group, record, no_limit).await
         };
         let declared = declared.await;
         self.leave(channel).await;
@@ -116,8 +122,8 @@ impl Shared {
 }
 
 /// Says once for each new group what a start at the beginning means here.
-pub(crate) fn warn_of_start(group: &Group, start: StartAt) {
-    if start == StartAt::Beginning {
+pub(crate) fn warn_of_start(group: &Group, start: &StartAt) {
+    if *start == StartAt::Beginning {
         tracing::warn!(
             %group,
             "RabbitMQ keeps no history: the beginning of a new group is its creation"

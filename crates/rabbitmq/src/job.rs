@@ -1,5 +1,7 @@
 //! A publish on its way.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
@@ -7,6 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::codec::Message;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a publish was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +37,11 @@ pub(crate) struct Job {
     pub(crate) mandatory: bool,
     pub(crate) deadline: Instant,
     pub(crate) sent: Option<Instant>,
+    /// A queue has refused it since it was sent last.
     pub(crate) refused: bool,
+    /// How long it waits after the next refusal, and until when it waits now.
+    pause: Duration,
+    again_at: Instant,
     /// It is confirmed, and safe from then on.
     pub(crate) safe_at: Option<Instant>,
     pub(crate) reply: oneshot::Sender<Outcome>,
@@ -56,6 +65,8 @@ impl Job {
             deadline,
             sent: None,
             refused: false,
+            pause: FIRST_PAUSE,
+            again_at: deadline,
             safe_at: None,
             reply,
         };
@@ -66,6 +77,25 @@ impl Job {
     pub(crate) fn optional(mut self) -> Self {
         self.mandatory = false;
         self
+    }
+
+    /// Notes that it is on its way.
+    pub(crate) fn send(&mut self) {
+        self.sent = Some(Instant::now());
+        self.refused = false;
+    }
+
+    /// Notes that a queue refused it. Other queues behind the exchange have taken it and get another copy
+    /// each time, so that the pauses grow.
+    pub(crate) fn refuse(&mut self) {
+        self.refused = true;
+        self.again_at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Whether it is time to send again what was refused.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.again_at <= now
     }
 
     pub(crate) fn end(self, outcome: Outcome) {

@@ -155,7 +155,7 @@ impl Lane {
                         return false;
                     }
                     self.expire();
-                    self.waiting.extend(self.refused.drain(..));
+                    self.try_again();
                 }
             }
         }
@@ -177,7 +177,7 @@ impl Lane {
             let mut confirming = confirming(channel.clone(), number, &job, self.is_mandatory(&job));
             // The first poll hands the frames over, in this order; the rest is waiting.
             let first = std::future::poll_fn(|cx| Poll::Ready(confirming.as_mut().poll(cx))).await;
-            job.sent = Some(Instant::now());
+            job.send();
             self.flight.insert(number, job);
             match first {
                 Poll::Pending => confirms.push(confirming),
@@ -252,7 +252,7 @@ impl Lane {
                 true
             }
             Ok(Confirmation::Nack(_)) => {
-                job.refused = true;
+                job.refuse();
                 self.refused.push(job);
                 true
             }
@@ -267,6 +267,16 @@ impl Lane {
                 false
             }
         }
+    }
+
+    /// Sends again what was refused a while ago.
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        let refused = std::mem::take(&mut self.refused);
+        let (due, later): (Vec<Job>, Vec<Job>) =
+            refused.into_iter().partition(|job| job.is_due(now));
+        self.waiting.extend(due);
+        self.refused = later;
     }
 
     /// Ends what has waited too long.

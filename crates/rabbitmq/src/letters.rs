@@ -178,14 +178,14 @@ impl Shared {
             .header(TOPIC, event.topic().as_str())
             .header(COPY, EventId::generate().to_string());
         let (exchange, key) = match (group, kept.subscriber) {
-            (Some(group), _) => {
+            (_, Some(queue)) => (ShortString::default(), queue),
+            (Some(group), None) => {
                 if !self.registry.read(|known| known.groups.contains_key(group)) {
                     return Err(addressee_gone());
                 }
                 let entry = self.topology.names.group(group);
                 (entry, crate::names::short(event.topic().as_str())?)
             }
-            (None, Some(queue)) => (ShortString::default(), queue),
             (None, None) => return Err(addressee_gone()),
         };
         let limit = self.config.publish_timeout;

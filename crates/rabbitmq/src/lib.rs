@@ -1,6 +1,7 @@
 //! trunkline's broker over RabbitMQ.
 
 mod admin;
+mod arguments;
 mod balance;
 mod broker;
 mod codec;
@@ -15,6 +16,7 @@ mod job;
 mod lane;
 mod leave;
 mod letters;
+mod limit;
 mod link;
 mod log;
 mod mutant;
@@ -28,8 +30,9 @@ mod tap;
 mod topology;
 mod young;
 
+pub use arguments::QueueArgument;
 pub use broker::RabbitMqBroker;
-pub use config::{ExchangeType, QueueType, RabbitMqConfig};
+pub use config::{Declare, ExchangeType, QueueType, RabbitMqConfig};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 

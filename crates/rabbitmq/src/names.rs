@@ -69,6 +69,11 @@ impl Names {
         self.own("unrouted")
     }
 
+    /// What the server is asked with whether it limits deliveries.
+    pub(crate) fn limit(&self, id: &str) -> ShortString {
+        self.own(&format!("limit.{id}"))
+    }
+
     pub(crate) fn registry(&self) -> ShortString {
         self.own("groups")
     }
@@ -127,11 +132,15 @@ fn fit(name: String) -> ShortString {
     if name.len() <= LIMIT {
         return ShortString::from(name);
     }
-    let hash = murmur2(name.as_bytes());
-    let reversed: Vec<u8> = name.bytes().rev().collect();
     // Prefix, topics and groups are ASCII but for the prefix, which comes first.
     let head = &name[..name.floor_char_boundary(LIMIT - 17)];
-    ShortString::from(format!("{head}~{hash:08x}{:08x}", murmur2(&reversed)))
+    ShortString::from(format!("{head}~{}", digest(&name)))
+}
+
+/// Sixteen letters that stand for a name.
+pub(crate) fn digest(name: &str) -> String {
+    let reversed: Vec<u8> = name.bytes().rev().collect();
+    format!("{:08x}{:08x}", murmur2(name.as_bytes()), murmur2(&reversed))
 }
 
 /// A short string of AMQP.

@@ -12,6 +12,7 @@ use lapin::types::ShortString;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use trunkline_core::cloudevents::ContentMode;
 use trunkline_core::{
     Audience, BatchResult, Error, ErrorKind, Event, PublishOptions, Publishing, Result, RetryClass,
 };
@@ -255,6 +256,9 @@ impl Batch<'_> {
         }
         let slot = self.shared.publisher.next_round() % SLOTS;
         let mut message = encode(event, slot)?;
+        if self.shared.config.mode == ContentMode::Structured {
+            message = message.structured(event)?;
+        }
         let is_moved = self.options.delay.is_some()
             || self.options.wire.as_ref().is_some_and(|wire| wire.routing_key.is_some())
             || self.shared.config.exchange_type == ExchangeType::Headers;

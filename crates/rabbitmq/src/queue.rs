@@ -33,6 +33,8 @@ use crate::topology::PASSIVE;
 /// How long the server may take to answer before the channel is left to itself.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+/// Between looks whether somebody has made a queue that is theirs.
+const LONG_PAUSE: Duration = Duration::from_secs(2);
 /// How often a queue that is quiet is asked whether it has a consumer.
 const CHECK: Duration = Duration::from_secs(3);
 /// How much is received before acknowledgements have their turn.
@@ -102,9 +104,20 @@ impl Runner {
                 End::Left(landed) => return self.forget_queue().await && landed,
                 End::HandedOver => {}
                 End::Lost => tokio::time::sleep(jittered(PAUSE)).await,
-                End::Vanished => self.declare().await,
+                End::Vanished if self.is_ours() => self.declare().await,
+                End::Vanished => self.wait_for_queue().await,
             }
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.seat.group().is_none_or(|group| self.seat.shared.topology.owns(group))
+    }
+
+    async fn wait_for_queue(&self) {
+        let queue = &self.slot.queue.name;
+        tracing::warn!(%queue, "a queue is gone that is not ours to declare: waiting for it");
+        tokio::time::sleep(jittered(LONG_PAUSE)).await;
     }
 
     async fn declare(&self) {
@@ -139,7 +152,8 @@ impl Runner {
             Ok(consumer) => {
                 // A wish from before belongs to the channel from before.
                 let _stale = self.slot.hand_over.notified().now_or_never();
-                let tap = Tap::new(live.clone(), channel.clone(), self.prefetch);
+                let queue = self.slot.queue.name.clone();
+                let tap = Tap::new(live.clone(), channel.clone(), queue, self.prefetch);
                 let tap = Arc::new(tap);
                 self.slot.attach(&tap);
                 Ok(Open { channel, consumer, tap, synced: false, restored })
@@ -204,19 +218,28 @@ impl Runner {
                     Some(Err(_)) | None => return self.lose(open).await,
                 },
             }
-            let (is_some, is_worth) = open.tap.due();
-            let landing = open.tap.take_landing();
-            let now = Instant::now();
-            let is_late = flush_at.is_some_and(|at| at <= now);
-            if is_some && !is_worth && !is_late && landing.is_empty() {
-                flush_at.get_or_insert(now + LINGER);
-            } else if is_some || !landing.is_empty() {
-                if self.send_acks(&open.tap, &open.channel, landing).await.is_err() {
-                    return self.lose(open).await;
-                }
-                flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
+            if !self.pass_acks(&open, &mut flush_at).await {
+                return self.lose(open).await;
             }
         }
+    }
+
+    /// Sends acknowledgements when they are worth it or have waited long enough; false when the channel is
+    /// gone.
+    async fn pass_acks(&self, open: &Open, flush_at: &mut Option<Instant>) -> bool {
+        let (is_some, is_worth) = open.tap.due();
+        let landing = open.tap.take_landing();
+        let now = Instant::now();
+        let is_late = flush_at.is_some_and(|at| at <= now);
+        if is_some && !is_worth && !is_late && landing.is_empty() {
+            flush_at.get_or_insert(now + LINGER);
+        } else if is_some || !landing.is_empty() {
+            if self.send_acks(&open.tap, &open.channel, landing).await.is_err() {
+                return false;
+            }
+            *flush_at = open.tap.due().0.then(|| Instant::now() + LINGER);
+        }
+        true
     }
 
     /// How often the group was made again.
@@ -299,9 +322,11 @@ impl Runner {
         Some(Some(Entry { event, defect, attempts, redeliveries, copy, tap, tag }))
     }
 
-    /// An exchange that does not look at topics hands over what nobody here asked for.
+    /// An exchange that does not look at topics hands over what nobody here asked for. What is in a
+    /// queue of others was bound there on purpose.
     fn is_wanted(&self, received: &Received) -> bool {
-        !self.seat.shared.topology.filters()
+        let topology = &self.seat.shared.topology;
+        !(self.is_ours() && topology.filters())
             || self.seat.topics.iter().any(|topic| topic.matches(received.event.topic()))
     }
 
@@ -316,7 +341,7 @@ impl Runner {
                 let message = message
                     .header(crate::names::TOPIC, received.event.topic().as_str())
                     .header(crate::names::ATTEMPTS, received.attempts.to_string());
-                seat.delay(left, message).await
+                seat.delay(&open.tap, left, message).await
             }
             Err(error) => Err(error),
         };
@@ -331,10 +356,10 @@ impl Runner {
 
     /// What an earlier owner of the queue has written of an event; none when it cannot be read.
     async fn written_attempts(&self, open: &mut Open, event: &str) -> Option<u32> {
-        let Role::Member(group, record) = &self.seat.role else {
+        let (Role::Member(_, record), Some(log)) = (&self.seat.role, self.seat.attempts_log())
+        else {
             return Some(lock(&self.seat.attempts).of(event));
         };
-        let log = self.seat.shared.attempts_of(group);
         if !open.synced {
             if let Err(error) = log.sync_if_there().await {
                 tracing::debug!(%error, "attempts cannot be read");

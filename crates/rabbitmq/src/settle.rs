@@ -13,7 +13,7 @@ use crate::error::fenced;
 use crate::inbox::{Entry, Out};
 use crate::lock;
 use crate::mutant::Mutant;
-use crate::names::{ATTEMPTS, COPY, TOPIC};
+use crate::names::{ATTEMPTS, COPY, TOPIC, digest};
 use crate::publish::{delayed, failure};
 use crate::registry::{AttemptLine, event_key, line};
 use crate::tap::Tap;
@@ -118,10 +118,10 @@ impl Seat {
     /// Writes the attempts where the next member finds them, and puts the event back.
     async fn retry_now(&self, token: u64, event: Event, attempts: u32, held: Held) -> Result<()> {
         let key = event_key(&event, &held.copy);
-        match self.group() {
-            Some(group) => {
+        match self.attempts_log() {
+            Some(log) => {
                 let record = AttemptLine { event: key, attempts };
-                self.shared.attempts_of(group).append(line(&record)?).await?;
+                log.append(line(&record)?).await?;
             }
             None => lock(&self.attempts).note(key, attempts),
         }
@@ -141,16 +141,21 @@ impl Seat {
         attempts: u32,
         held: Held,
     ) -> Result<()> {
+        let capabilities = self.shared.capabilities();
+        capabilities.require(capabilities.delay, "delay", "the delayed retry")?;
         let message = self.copy(event, &held)?.header(ATTEMPTS, attempts.to_string());
-        self.delay(after, message).await?;
+        self.delay(&held.tap, after, message).await?;
         self.ack_now(token, &held).await
     }
 
-    /// Sends a copy through the ladder to this group or subscriber alone.
-    pub(crate) async fn delay(&self, after: Duration, message: Message) -> Result<()> {
+    /// Sends a copy through the ladder to this group or subscriber alone, or back to the queue where
+    /// others decide what goes there.
+    pub(crate) async fn delay(&self, tap: &Tap, after: Duration, message: Message) -> Result<()> {
         let shared = &self.shared;
+        let digest = digest(tap.queue.as_str());
         let (kind, address) = match &self.role {
-            Role::Member(group, _) => ('g', group.as_str()),
+            Role::Member(group, _) if shared.topology.owns(group) => ('g', group.as_str()),
+            Role::Member(..) => ('e', digest.as_str()),
             Role::Listener(id) => ('q', id.as_str()),
         };
         let rung = crate::delay::walk(after, kind, address)?.rung;
@@ -178,10 +183,11 @@ impl Seat {
         letter: &DeadLetter,
         held: Held,
     ) -> Result<()> {
-        let subscriber = match &self.role {
-            Role::Member(..) => None,
-            Role::Listener(id) => Some(self.shared.topology.names.broadcast_queue(id)),
-        };
+        let capabilities = self.shared.capabilities();
+        capabilities.require(capabilities.dead_letters, "dead_letters", "the rejection")?;
+        let is_group = self.group().is_some_and(|group| self.shared.topology.owns(group));
+        // What is redriven goes back to the group, or to the queue.
+        let subscriber = (!is_group).then(|| held.tap.queue.clone());
         let is_raw = held.defect.is_some();
         self.shared.keep_letter(event, letter, self.group(), subscriber, is_raw).await?;
         self.ack_now(token, &held).await

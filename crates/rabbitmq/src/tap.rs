@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use lapin::Channel;
 use lapin::options::BasicAckOptions;
+use lapin::types::ShortString;
 use tokio::sync::{Notify, oneshot};
 
 use crate::link::Live;
@@ -22,6 +23,8 @@ pub(crate) struct Tap {
     book: Mutex<Book>,
     shut: AtomicBool,
     dead: AtomicBool,
+    /// The queue it takes from.
+    pub(crate) queue: ShortString,
     /// What it stands on; absent in tests.
     ground: Option<(Live, Channel)>,
     out: AtomicUsize,
@@ -54,8 +57,8 @@ struct Book {
 }
 
 impl Tap {
-    pub(crate) fn new(live: Live, channel: Channel, prefetch: u16) -> Self {
-        let tap = Self { ground: Some((live, channel)), ..Self::default() };
+    pub(crate) fn new(live: Live, channel: Channel, queue: ShortString, prefetch: u16) -> Self {
+        let tap = Self { ground: Some((live, channel)), queue, ..Self::default() };
         lock(&tap.book).batch = (usize::from(prefetch) / 4).clamp(1, 128);
         tap
     }

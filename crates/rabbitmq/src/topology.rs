@@ -10,9 +10,9 @@ use lapin::{Channel, ExchangeKind};
 use serde::{Deserialize, Serialize};
 use trunkline_core::{Capabilities, Error, ErrorKind, Group, Pattern, Result};
 
-use crate::config::{ExchangeType, RabbitMqConfig};
+use crate::config::{Declare, ExchangeType, RabbitMqConfig};
 use crate::delay::exit_key;
-use crate::error::driver;
+use crate::error::{driver, undeclared};
 use crate::names::{Names, TOPIC, short};
 use crate::young::Young;
 
@@ -94,6 +94,16 @@ impl Topology {
         }
     }
 
+    /// Whether the exchange and the queues of groups are declared.
+    pub(crate) fn is_free(&self) -> bool {
+        self.config.declare == Declare::All
+    }
+
+    /// Whether there is anything under names of our own.
+    pub(crate) fn has_own(&self) -> bool {
+        self.config.declare != Declare::Nothing
+    }
+
     /// Whether the exchange hands a group what its patterns do not match too.
     pub(crate) fn filters(&self) -> bool {
         matches!(self.config.exchange_type, ExchangeType::Fanout)
@@ -104,11 +114,11 @@ impl Topology {
         let main = self.names.exchange.clone();
         let is_predeclared = main.as_str().starts_with("amq.");
         let options =
-            ExchangeDeclareOptions { passive: !self.config.declare || is_predeclared, ..DURABLE };
+            ExchangeDeclareOptions { passive: !self.is_free() || is_predeclared, ..DURABLE };
         let none = FieldTable::default();
         let declared = channel.exchange_declare(main, self.kind(), options, none.clone()).await;
         declared.map_err(|cause| driver(DECLARE, cause))?;
-        if !self.config.declare {
+        if !self.has_own() {
             return Ok(());
         }
         for name in [self.names.broadcast_only(), self.names.delay_exit()] {
@@ -137,9 +147,6 @@ impl Topology {
         for topic in topics {
             let (key, arguments) = self.binding(topic)?;
             self.bind_queue(channel, &queue, &self.names.exchange, key.as_str(), arguments).await?;
-            if !self.config.declare {
-                continue;
-            }
             let none = FieldTable::default;
             let only = self.names.broadcast_only();
             self.bind_queue(channel, &queue, &only, topic.as_str(), none()).await?;
@@ -148,10 +155,8 @@ impl Topology {
                 self.bind_queue(channel, &queue, &exit, key.as_str(), none()).await?;
             }
         }
-        if self.config.declare {
-            let key = exit_key('q', id)?;
-            self.bind_queue(channel, &queue, &exit, key.as_str(), FieldTable::default()).await?;
-        }
+        let key = exit_key('q', id)?;
+        self.bind_queue(channel, &queue, &exit, key.as_str(), FieldTable::default()).await?;
         self.settle_down(channel).await
     }
 
@@ -180,13 +185,30 @@ impl Topology {
         }
     }
 
-    /// Fails, before any I/O, for what the exchange's type cannot do.
+    /// Fails, before any I/O, for what the exchange's type or a queue of others cannot do.
     pub(crate) fn check(
         &self,
         capabilities: &Capabilities,
         group: Option<&Group>,
         topics: &[Pattern],
+        lanes: bool,
     ) -> Result<()> {
+        let unsupported = |message| Err(Error::new(ErrorKind::Unsupported, "subscribe", message));
+        if group.is_none() && !self.has_own() {
+            return unsupported(
+                "a broadcast subscriber needs a queue of its own, and nothing is to be declared: \
+                 subscribe as a group, or let the broker declare what is its own",
+            );
+        }
+        if let Some(group) = group.filter(|group| !self.owns(group)) {
+            // Its queues are bound by others, to whatever they like.
+            return if lanes {
+                unsupported("lanes need queues that the broker declares, and these exist already")
+                    .map_err(|error| error.with("group", group))
+            } else {
+                Ok(())
+            };
+        }
         for topic in topics {
             self.binding(topic)?;
         }
@@ -215,8 +237,8 @@ impl Topology {
         name: ShortString,
         arguments: FieldTable,
     ) -> Result<()> {
-        let declared = channel.queue_declare(name, DURABLE_QUEUE, arguments).await;
-        declared.map(drop).map_err(|cause| driver(DECLARE, cause))
+        let declared = channel.queue_declare(name.clone(), DURABLE_QUEUE, arguments).await;
+        declared.map(drop).map_err(|cause| undeclared(&name, cause))
     }
 
     pub(crate) async fn exchange(
