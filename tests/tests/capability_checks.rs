@@ -69,7 +69,16 @@ async fn a_channel_that_needs_what_its_broker_lacks_is_refused_at_start_with_the
     let lanes = refusal(|channel| channel.lanes = true).await;
     let drops = refusal(|channel| channel.on_full = OnFull::DropOldest).await;
     let groups = refusal(|channel| channel.consumers = vec![Group::new("audit").unwrap()]).await;
-    for (error, need) in [(lanes, "priority_lanes"), (drops, "drop_oldest"), (groups, "groups")] {
+    let buffer = refusal(|channel| channel.buffer = Some(10)).await;
+    // With nothing that could be full it would say nothing.
+    let fails = refusal(|channel| channel.on_full = OnFull::Error).await;
+    for (error, need) in [
+        (lanes, "priority_lanes"),
+        (drops, "drop_oldest"),
+        (buffer, "buffer"),
+        (fails, "buffer"),
+        (groups, "groups"),
+    ] {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         let text = error.to_string();
         for word in ["channel `orders`", need, "the paper broker"] {

@@ -118,9 +118,10 @@ pub(crate) struct SubscribeOptions {
     /// this program runs]
     #[arg(long, value_name = "G")]
     pub(crate) group: Option<Group>,
-    /// Where to begin: beginning, latest, or a time such as 2026-01-31T08:00:00Z [default: beginning
+    /// Where to begin: beginning, latest, a time such as 2026-01-31T08:00:00Z, or the position of an
+    /// event as its delivery told it, such as kafka:orders/3/1042@1769846400000 [default: beginning
     /// for a new group, else latest]; a group that exists goes on where it was
-    #[arg(long, value_name = "beginning|latest|TIME", value_parser = start)]
+    #[arg(long, value_name = "beginning|latest|TIME|POSITION", value_parser = start)]
     pub(crate) from: Option<StartAt>,
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -182,11 +183,15 @@ fn start(text: &str) -> Result<StartAt, String> {
     match text {
         "beginning" => Ok(StartAt::Beginning),
         "latest" => Ok(StartAt::Latest),
-        _ => text.parse().map(StartAt::Time).map_err(|error| {
-            format!(
-                "neither `beginning` nor `latest` nor a time such as 2026-01-31T08:00:00Z: {error}"
-            )
-        }),
+        _ => match text.parse() {
+            Ok(position) => Ok(StartAt::Position(position)),
+            Err(_) => text.parse().map(StartAt::Time).map_err(|error| {
+                format!(
+                    "neither `beginning` nor `latest`, nor a time such as 2026-01-31T08:00:00Z, nor \
+                     a position: {error}"
+                )
+            }),
+        },
     }
 }
 
@@ -210,10 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_a_word_or_a_time() {
+    fn a_start_is_a_word_a_time_or_a_position() {
         assert_eq!(start("beginning"), Ok(StartAt::Beginning));
         assert_eq!(start("latest"), Ok(StartAt::Latest));
         assert!(matches!(start("2026-01-31T08:00:00Z"), Ok(StartAt::Time(_))));
+        let position = start("kafka:orders/3/1042@1769846400000");
+        assert!(matches!(position, Ok(StartAt::Position(_))));
         assert!(start("yesterday").is_err());
     }
 

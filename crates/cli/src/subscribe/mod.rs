@@ -74,7 +74,7 @@ fn wanted(options: &SubscribeOptions, session: &Session) -> trunkline::Subscribe
         Some(group) => trunkline::SubscribeOptions::group(group.clone(), patterns),
         None => trunkline::SubscribeOptions::broadcast(patterns),
     };
-    wanted.start = match (options.from, &options.group) {
+    wanted.start = match (options.from.clone(), &options.group) {
         (None, Some(_)) => StartAt::Beginning,
         (None, None) => StartAt::Latest,
         // Without a group the beginning is a time like any other: the first of all.

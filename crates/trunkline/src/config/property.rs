@@ -50,19 +50,22 @@ impl Properties {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    pub(super) fn read(section: &mut Section<'_>, key: &'static str) -> Self {
+    /// Names in a variable have `_` where the real ones have `separator`.
+    pub(super) fn read(section: &mut Section<'_>, key: &'static str, separator: &str) -> Self {
         let mut properties = Self::default();
         let Some(table) = section.section(key) else { return properties };
         for item in table.entries() {
-            properties.add(&item, None);
+            properties.add(&item, None, separator);
         }
         properties
     }
 
     /// A table within the table is a name with a dot, as TOML reads `security.protocol = "ssl"`.
-    fn add(&mut self, item: &Item<'_>, parent: Option<&str>) {
-        // A variable's name has no dots.
-        let key = if item.is_variable() { item.key.replace('_', ".") } else { item.key.to_owned() };
+    fn add(&mut self, item: &Item<'_>, parent: Option<&str>, separator: &str) {
+        let key = match item.is_variable() {
+            true => item.key.replace('_', separator),
+            false => item.key.to_owned(),
+        };
         let name = match parent {
             Some(parent) => format!("{parent}.{key}"),
             None => key,
@@ -70,7 +73,7 @@ impl Properties {
         let value = match item.value() {
             Value::Table(_) => {
                 let Some(table) = item.section() else { return };
-                table.entries().for_each(|inner| self.add(&inner, Some(&name)));
+                table.entries().for_each(|inner| self.add(&inner, Some(&name), separator));
                 return;
             }
             Value::Boolean(boolean) => PropertyValue::Boolean(*boolean),

@@ -9,6 +9,7 @@ use super::describe::Page;
 use super::property::Properties;
 use super::read::{Choice, Item, Section};
 use super::server::{DEFAULT, ServerConfig};
+use super::tree::Value;
 
 /// `type = "rabbitmq"`: a broker over RabbitMQ; where a setting is absent the broker has its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct RabbitMqConfig {
     pub queue_type: QueueType,
     /// Further arguments of the queues, passed on as they are.
     pub queue_arguments: Properties,
-    /// Whether exchanges and queues are made; `false` uses what is there.
-    pub declare: bool,
+    /// What is made; the rest has to be there.
+    pub declare: Declare,
     /// Groups that take from queues that exist, which are then neither declared nor bound.
     pub group_queues: Vec<(Group, Vec<String>)>,
     /// After how long a silent server is asked for a sign of life.
@@ -36,6 +37,19 @@ pub struct RabbitMqConfig {
     pub confirm_window: Option<usize>,
     /// A file of certificates in PEM that are trusted beside those of the system.
     pub ca_file: Option<PathBuf>,
+}
+
+/// What the broker makes of its exchanges and queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Declare {
+    /// `true`: whatever it needs.
+    #[default]
+    All,
+    /// `"own"`: what it keeps for itself, and neither the exchange nor the queues of groups.
+    Own,
+    /// `false`: nothing, and what cannot be without is an error.
+    Nothing,
 }
 
 /// How an exchange chooses the queues of an event.
@@ -72,6 +86,8 @@ const EXCHANGES: [Choice<ExchangeType>; 4] = [
 ];
 const QUEUES: [Choice<QueueType>; 2] =
     [("quorum", Some(QueueType::Quorum)), ("classic", Some(QueueType::Classic))];
+/// The word for [`Declare::Own`].
+const OWN: &str = "own";
 const SCHEMES: &[&str] = &["amqp", "amqps"];
 
 impl RabbitMqConfig {
@@ -84,7 +100,7 @@ impl RabbitMqConfig {
             exchange_type: ExchangeType::default(),
             queue_type: QueueType::default(),
             queue_arguments: Properties::default(),
-            declare: true,
+            declare: Declare::default(),
             group_queues: Vec::new(),
             heartbeat: None,
             confirm_channels: None,
@@ -103,8 +119,8 @@ impl RabbitMqConfig {
             exchange: section.text("exchange").map(str::to_owned),
             exchange_type: exchange_type.unwrap_or_default(),
             queue_type: queue_type.unwrap_or_default(),
-            queue_arguments: Properties::read(&mut section, "queue_arguments"),
-            declare: section.boolean("declare").unwrap_or(true),
+            queue_arguments: Properties::read(&mut section, "queue_arguments", "-"),
+            declare: read_declare(&mut section),
             group_queues: read_group_queues(&mut section),
             heartbeat: section.millis("heartbeat_ms"),
             confirm_channels: section.number("confirm_channels", 1),
@@ -122,7 +138,11 @@ impl RabbitMqConfig {
         page.choice("exchange_type", self.exchange_type, &EXCHANGES);
         page.choice("queue_type", self.queue_type, &QUEUES);
         self.queue_arguments.describe("queue_arguments", page);
-        page.set("declare", self.declare);
+        match self.declare {
+            Declare::All => page.set("declare", true),
+            Declare::Own => page.set("declare", OWN),
+            Declare::Nothing => page.set("declare", false),
+        }
         let mut queues = Page::new();
         for (group, names) in &self.group_queues {
             queues.list(group.as_str(), names);
@@ -133,6 +153,20 @@ impl RabbitMqConfig {
         page.number_or_note("confirm_window", self.confirm_window, DEFAULT);
         let ca_file = self.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
         page.set_or_note("ca_file", ca_file, "the certificates of the system");
+    }
+}
+
+fn read_declare(section: &mut Section<'_>) -> Declare {
+    let Some(item) = section.get("declare") else { return Declare::default() };
+    match item.value() {
+        Value::Boolean(true) => Declare::All,
+        Value::Boolean(false) => Declare::Nothing,
+        _ => {
+            if !item.is_text(OWN) {
+                item.wrong("expected true, \"own\" or false");
+            }
+            Declare::Own
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `type = "redis"`: a broker over Redis Streams.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::describe::Page;
@@ -26,6 +27,8 @@ pub struct RedisConfig {
     pub response_timeout: Option<Duration>,
     /// How long a broadcast subscriber that is not heard of holds trimming back.
     pub subscriber_ttl: Option<Duration>,
+    /// A file of certificates in PEM that are trusted instead of the usual roots.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What a publish waits for replicas where nobody says: far longer than one takes that keeps up.
@@ -47,6 +50,7 @@ impl RedisConfig {
             max_stream_length: None,
             response_timeout: None,
             subscriber_ttl: None,
+            ca_file: None,
         }
     }
 
@@ -61,6 +65,7 @@ impl RedisConfig {
             max_stream_length: section.number("max_stream_length", 0),
             response_timeout: section.millis("response_timeout_ms"),
             subscriber_ttl: section.millis("subscriber_ttl_ms"),
+            ca_file: section.text("ca_file").map(PathBuf::from),
         };
         section.finish();
         redis
@@ -76,5 +81,7 @@ impl RedisConfig {
         page.number_or_note("max_stream_length", self.max_stream_length, DEFAULT);
         page.millis_or_note("response_timeout_ms", self.response_timeout, DEFAULT);
         page.millis_or_note("subscriber_ttl_ms", self.subscriber_ttl, DEFAULT);
+        let ca_file = self.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+        page.set_or_note("ca_file", ca_file, "the usual roots");
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline_core::{Broker, Result};
-use trunkline_kafka::KafkaBroker;
+use trunkline_kafka::{KafkaBroker, PartitionStrategy};
 
-use crate::config::{Config, KafkaConfig};
+use crate::config::{self, Config, KafkaConfig};
 
 /// What the broker has where only one of the two is configured.
 const SESSION: Duration = Duration::from_secs(10);
@@ -17,6 +17,8 @@ pub(super) async fn connect(config: &KafkaConfig, all: &Config) -> Result<Arc<dy
         .with_prefix(config.server.prefix.clone().unwrap_or_default())?
         .with_partition_rules(all.partition_rules())
         .with_max_event_bytes(all.bus.max_event_bytes)
+        .with_mode(config.server.mode)
+        .with_partition_strategy(strategy(config.partition_strategy))
         .with_create_topics(config.create_topics);
     if let Some(timeout) = config.server.connect_timeout {
         settings = settings.with_connect_timeout(timeout);
@@ -51,4 +53,12 @@ pub(super) async fn connect(config: &KafkaConfig, all: &Config) -> Result<Arc<dy
         settings = settings.with_topic_property(name, value.to_string());
     }
     Ok(Arc::new(KafkaBroker::connect(settings).await?))
+}
+
+const fn strategy(config: config::PartitionStrategy) -> PartitionStrategy {
+    match config {
+        config::PartitionStrategy::KeyHash => PartitionStrategy::KeyHash,
+        config::PartitionStrategy::RoundRobin => PartitionStrategy::RoundRobin,
+        config::PartitionStrategy::Sticky => PartitionStrategy::Sticky,
+    }
 }

@@ -169,7 +169,9 @@ fn max_events(retention: &RetentionConfig) -> Option<usize> {
 fn bus_channel(config: &ChannelConfig, broker: &BrokerConfig) -> Channel {
     let mut channel = Channel::new(config.name.as_str(), config.topics.iter().cloned());
     channel.consumers.clone_from(&config.consumers);
-    channel.buffer = config.buffer_size;
+    if broker.outer().is_memory() || matches!(broker, BrokerConfig::Hybrid(_)) {
+        channel.buffer = config.buffer_size;
+    }
     if !broker.outer().is_memory() {
         channel.prefetch = config.buffer_size;
         channel.unconfirmed = config.buffer_size;
@@ -191,4 +193,13 @@ fn retry(config: &config::RetryConfig) -> RetryPolicy {
     RetryPolicy::attempts(config.attempts)
         .with_backoff(config.backoff, config.initial_delay, config.max_delay)
         .with_jitter(jitter)
+}
+
+/// What a `ca_file` holds.
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+fn certificates(path: &std::path::Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("`ca_file`: cannot read {}", path.display());
+        Error::new(ErrorKind::Config, "start", message).because(error)
+    })
 }

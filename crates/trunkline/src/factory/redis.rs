@@ -11,6 +11,7 @@ pub(super) async fn connect(config: &RedisConfig, all: &Config) -> Result<Arc<dy
     let mut settings = trunkline_redis::RedisConfig::new(config.server.url.expose())?
         .with_partition_rules(all.partition_rules())
         .with_max_event_bytes(all.bus.max_event_bytes)
+        .with_mode(config.server.mode)
         .with_wait_replicas(config.wait_replicas.unwrap_or_default(), config.wait_timeout);
     if let Some(prefix) = &config.server.prefix {
         settings = settings.with_prefix(prefix.as_str());
@@ -35,6 +36,9 @@ pub(super) async fn connect(config: &RedisConfig, all: &Config) -> Result<Arc<dy
     }
     if let Some(ttl) = config.subscriber_ttl {
         settings = settings.with_subscriber_ttl(ttl);
+    }
+    if let Some(path) = &config.ca_file {
+        settings = settings.with_ca_certificates(&super::certificates(path)?)?;
     }
     Ok(Arc::new(RedisBroker::connect(settings).await?))
 }

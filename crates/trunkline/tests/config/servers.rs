@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use trunkline::cloudevents::ContentMode;
 use trunkline::config::{
-    BackendConfig, BrokerConfig, Config, ExchangeType, PropertyValue, QueueType,
+    BackendConfig, BrokerConfig, Config, Declare, ExchangeType, PartitionStrategy, PropertyValue,
+    QueueType,
 };
 
 use super::{config, problems, problems_with};
@@ -21,7 +23,7 @@ fn redis_takes_its_keys() {
         "[broker]\ntype = \"redis\"\nurl = \"rediss://u:p@h:6380/2\"\nprefix = \"shop\"\n\
          connect_timeout_ms = 1\nlease_ttl_ms = 2\ndiscovery_interval_ms = 3\n\
          wait_replicas = 1\nwait_timeout_ms = 4\nmax_stream_length = 5\n\
-         response_timeout_ms = 6\nsubscriber_ttl_ms = 7\n",
+         response_timeout_ms = 6\nsubscriber_ttl_ms = 7\nca_file = \"ca.pem\"\n",
     ) else {
         panic!("no redis")
     };
@@ -33,6 +35,7 @@ fn redis_takes_its_keys() {
     assert_eq!((redis.wait_replicas, redis.wait_timeout.as_millis()), (Some(1), 4));
     assert_eq!(redis.max_stream_length, Some(5));
     assert_eq!((millis(redis.response_timeout), millis(redis.subscriber_ttl)), (6, 7));
+    assert_eq!(redis.ca_file.as_deref(), Some(std::path::Path::new("ca.pem")));
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn kafka_takes_its_keys_and_every_property_of_its_client() {
         "[broker]\ntype = \"kafka\"\nurl = \"kafka://h1:9092,h2:9092\"\nreplication = 3\n\
          create_topics = false\ndiscovery_interval_ms = 1\nsession_timeout_ms = 2\n\
          heartbeat_interval_ms = 3\ncommit_interval_ms = 4\ndrain_timeout_ms = 5\n\
-         max_unconfirmed = 6\ntopic_properties = { \"retention.ms\" = 7 }\n\
+         max_unconfirmed = 6\npartition_strategy = \"round_robin\"\ntopic_properties = { \"retention.ms\" = 7 }\n\
          [broker.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\
          socket.keepalive.enable = true\nsession.timeout.ms = 6000\n",
     ) else {
@@ -74,6 +77,7 @@ fn kafka_takes_its_keys_and_every_property_of_its_client() {
     ];
     assert_eq!(times.map(|time| time.unwrap().as_millis()), [1, 2, 3, 4, 5]);
     assert_eq!(kafka.max_unconfirmed, Some(6));
+    assert_eq!(kafka.partition_strategy, PartitionStrategy::RoundRobin);
     let kept = kafka.topic_properties.iter().next().unwrap();
     assert_eq!(kept, ("retention.ms", &PropertyValue::Integer(7)));
     let properties: Vec<_> = kafka.properties.iter().collect();
@@ -117,7 +121,7 @@ fn rabbitmq_takes_its_keys() {
     };
     assert_eq!(rabbitmq.exchange.as_deref(), Some("events"));
     assert_eq!(rabbitmq.exchange_type, ExchangeType::Fanout);
-    assert_eq!((rabbitmq.queue_type, rabbitmq.declare), (QueueType::Classic, false));
+    assert_eq!((rabbitmq.queue_type, rabbitmq.declare), (QueueType::Classic, Declare::Nothing));
     let arguments: Vec<_> = rabbitmq.queue_arguments.iter().map(|(name, _)| name).collect();
     assert_eq!(arguments, ["x-max-length", "x-overflow"]);
     let (group, queues) = &rabbitmq.group_queues[0];
@@ -131,12 +135,59 @@ fn rabbitmq_takes_its_keys() {
 }
 
 #[test]
+fn what_rabbitmq_declares_is_everything_its_own_or_nothing() {
+    let rabbitmq =
+        |line: &str| format!("[broker]\ntype = \"rabbitmq\"\nurl = \"amqp://h\"\n{line}\n");
+    let declare = |line: &str| match backend(&rabbitmq(line)) {
+        BackendConfig::RabbitMq(rabbitmq) => rabbitmq.declare,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(declare(""), Declare::All);
+    assert_eq!(declare("declare = true"), Declare::All);
+    assert_eq!(declare("declare = \"own\""), Declare::Own);
+    assert_eq!(declare("declare = false"), Declare::Nothing);
+    let wrong = problems(&rabbitmq("declare = \"some\""));
+    assert!(wrong[0].contains("expected true, \"own\" or false"), "{wrong:?}");
+}
+
+#[test]
+fn a_queue_argument_comes_from_the_environment_with_underscores_for_its_dashes() {
+    let text = "[broker]\ntype = \"rabbitmq\"\nurl = \"amqp://h\"\n";
+    let variables = [("TRUNKLINE__BROKER__QUEUE_ARGUMENTS__X_MAX_LENGTH", "7")];
+    let config = Config::from_sources(text, "app.toml", variables).unwrap();
+    let BackendConfig::RabbitMq(rabbitmq) = config.broker.outer() else { panic!("no rabbitmq") };
+    let arguments: Vec<_> = rabbitmq.queue_arguments.iter().collect();
+    assert_eq!(arguments, [("x-max-length", &PropertyValue::Integer(7))]);
+}
+
+#[test]
+fn every_server_takes_a_mode_to_write_in() {
+    for (kind, url) in [("redis", "redis://h"), ("kafka", "kafka://h"), ("rabbitmq", "amqp://h")] {
+        let text = format!("[broker]\ntype = \"{kind}\"\nurl = \"{url}\"\n");
+        let mode = |text: &str| match backend(text) {
+            BackendConfig::Redis(redis) => redis.server.mode,
+            BackendConfig::Kafka(kafka) => kafka.server.mode,
+            BackendConfig::RabbitMq(rabbitmq) => rabbitmq.server.mode,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mode(&text), ContentMode::Binary);
+        let structured = format!("{text}mode = \"structured\"\n");
+        assert_eq!(mode(&structured), ContentMode::Structured);
+        assert_eq!(mode(&config(&structured).describe()), ContentMode::Structured);
+        let found = problems(&format!("{text}mode = \"json\"\n"));
+        assert!(found[0].contains("binary, structured"), "{found:?}");
+    }
+}
+
+#[test]
 fn what_is_printed_of_a_server_reads_back() {
     for text in [
         "type = \"redis\"\nurl = \"redis://h\"\nprefix = \"p\"\nlease_ttl_ms = 5\n",
         "type = \"kafka\"\nurl = \"kafka://h\"\nproperties = { \"a.b\" = 1, c = \"x\" }\n",
         "type = \"rabbitmq\"\nurl = \"amqp://h\"\nexchange_type = \"direct\"\n\
          group_queues = { g = [\"q\"] }\n",
+        "type = \"rabbitmq\"\nurl = \"amqp://h\"\ndeclare = \"own\"\n\
+         queue_arguments = { x-max-length = 5, x-overflow = \"reject-publish\" }\n",
         "type = \"redis\"\nurl = \"redis://h\"\n",
         "type = \"kafka\"\nurl = \"kafka://h\"\n",
     ] {

@@ -14,7 +14,7 @@ pub(super) fn health_lag_and_metrics_say_what_the_broker_knows(kind: Kind) {
     let ran = finish(program().args(["health", "--json"]));
     let health = ran.ends_with(0).report();
     assert_eq!(health["broker"], server.kind().name());
-    assert!(health["status"] != "down", "{health}");
+    assert_eq!(health["status"], "up", "{health}");
     assert_eq!(number(&health, "reconnects"), 0);
 
     let ran = finish(program().args(["lag", "--json"]));
@@ -29,8 +29,12 @@ pub(super) fn health_lag_and_metrics_say_what_the_broker_knows(kind: Kind) {
     let text = &ran.ends_with(0).stdout;
     let broker = server.kind().name();
     for line in [
+        &format!("trunkline_up{{broker=\"{broker}\"}} 1"),
         &format!("trunkline_reconnects_total{{broker=\"{broker}\"}} 0"),
+        "trunkline_published_total 0",
         "trunkline_group_lag{group=\"look\"} 3",
+        "trunkline_group_in_flight{group=\"look\"} 0",
+        "trunkline_group_members{group=\"look\"} 0",
     ] {
         assert!(text.lines().any(|known| known == line), "{line} in {text}");
     }

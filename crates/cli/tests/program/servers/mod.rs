@@ -1,5 +1,6 @@
 //! The program over real servers: every property on every broker.
 
+mod counters;
 mod demo;
 mod looks;
 mod members;
@@ -34,6 +35,7 @@ on_every_broker!(
     stops::a_time_limit_ends_with_status_4,
     stops::sigterm_and_ctrl_c_are_clean_closes,
     looks::health_lag_and_metrics_say_what_the_broker_knows,
+    counters::everything_is_counted_also_through_a_restart_of_the_server,
     members::nothing_is_lost_when_one_of_two_members_is_killed_under_load,
     demo::the_scenario_and_real_webhooks_come_through_whole,
     demo::a_hybrid_uses_both_of_its_sides,

@@ -81,10 +81,21 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Running {
     pub(super) fn start(command: &mut Command) -> Self {
+        // More than any test prints.
+        Self::reading(command, 100_000)
+    }
+
+    /// As [`Running::start`], for one whose output backs up as long as the test does not read it.
+    pub(super) fn start_unread(command: &mut Command) -> Self {
+        Self::reading(command, 1)
+    }
+
+    /// Reads so many lines ahead.
+    fn reading(command: &mut Command, ahead: usize) -> Self {
         command.stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let mut out = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(ahead);
         thread::spawn(move || {
             let mut line = String::new();
             while out.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
