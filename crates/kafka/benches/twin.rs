@@ -3,9 +3,11 @@
 //! `cargo bench -p trunkline-kafka --bench twin [-- MESSAGES ROUNDS MEASURE…]`
 //!
 //! The twin publishes by an idempotent `FutureProducer` that never lingers, and consumes on a thread of its
-//! own, storing the offset below which everything is handled. It does not drain before a rebalance: with a
-//! second member it would run events twice.
+//! own, storing the offset below which everything is handled. Its handler owns the payload and the
+//! attributes, which this client reads only when it is asked to; the clients of the other brokers hand
+//! over nothing else. It does not drain before a rebalance: with a second member it would run events twice.
 
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
@@ -100,6 +102,13 @@ fn poll(consumer: &BaseConsumer, wait: Duration) -> Outcome<Option<BorrowedMessa
     }
 }
 
+/// What a handler gets beside the payload.
+fn attributes(message: &BorrowedMessage<'_>) -> Vec<(String, String)> {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into();
+    headers.map(|header| (header.key.to_owned(), text(header.value))).collect()
+}
+
 fn store(consumer: &BaseConsumer, topic: &str, tracks: &mut [Track]) -> Outcome {
     for (partition, track) in (0..).zip(tracks) {
         if let Some(offset) = track.advance() {
@@ -121,7 +130,9 @@ fn handle_at_once(
         let wait = if unstored > 0 { Duration::ZERO } else { Duration::from_millis(100) };
         let message = poll(consumer, wait)?;
         if let Some(message) = &message {
-            log.take(message.payload().unwrap_or_default());
+            black_box(attributes(message));
+            let payload = message.payload().unwrap_or_default().to_vec();
+            log.take(black_box(&payload));
             let track = &mut tracks[usize::try_from(message.partition())?];
             let offset = u64::try_from(message.offset())?;
             track.add(offset);
@@ -155,6 +166,7 @@ fn handle_in_lanes(
                 let offset = u64::try_from(message.offset())?;
                 tracks[partition].add(offset);
                 let key = str::from_utf8(message.key().unwrap_or_default())?;
+                black_box(attributes(&message));
                 let payload = message.payload().unwrap_or_default().to_vec();
                 lanes.push(key, payload, (partition, offset));
             }

@@ -1,6 +1,6 @@
 //! Subscribing, and the subscription that its owner polls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use crate::{delay, error};
 
 /// How long a subscribe waits for its first partition.
 const SETTLE_IN: Duration = Duration::from_secs(2);
+/// How long until topics are asked for their offsets again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) async fn subscribe(
     shared: &Arc<Shared>,
@@ -96,11 +98,7 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Kafk
     let subscription = KafkaSubscription::new(Arc::clone(&seat));
     // From here on topics made by this process are noticed.
     shared.add_seat(&seat);
-    let there = matching(shared, &options.topics).await?;
-    let places = there.iter().flat_map(|(name, partitions)| {
-        (0..*partitions).map(|partition| (name.clone(), i32::try_from(partition).unwrap_or(0)))
-    });
-    let offsets = position::starts(&shared.topics, places.collect(), start).await?;
+    let (there, offsets) = beginnings(shared, &options.topics, start).await?;
     let start: Start =
         offsets.into_iter().map(|((name, partition), offset)| (name, partition, offset)).collect();
     seat.add_topics(there.into_iter().map(|(name, _)| name));
@@ -111,6 +109,35 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Kafk
     )
     .await?;
     Ok(subscription)
+}
+
+/// The topics that match, and where every partition of them begins.
+async fn beginnings(
+    shared: &Shared,
+    patterns: &[Pattern],
+    start: &StartAt,
+) -> Result<(BTreeSet<(String, u32)>, HashMap<(String, i32), i64>)> {
+    let deadline = Instant::now() + shared.clients.config.connect_timeout;
+    loop {
+        let there = matching(shared, patterns).await?;
+        let places = there.iter().flat_map(|(name, partitions)| {
+            let partitions = 0..i32::try_from(*partitions).unwrap_or(i32::MAX);
+            partitions.map(|partition| (name.clone(), partition))
+        });
+        let places: Vec<_> = places.collect();
+        let wanted = places.len();
+        let offsets = position::starts(&shared.topics, places, start).await?;
+        // A server that has just started may not know yet what it has; a topic that was deleted
+        // meanwhile matches no more.
+        if offsets.len() == wanted {
+            return Ok((there, offsets));
+        }
+        if Instant::now() >= deadline {
+            let message = "partitions of topics that are there have no offsets yet: try again";
+            return Err(Error::new(ErrorKind::Disconnected, "subscribe", message));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Starts the consumer of a seat of a group.

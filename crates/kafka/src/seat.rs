@@ -50,8 +50,8 @@ pub(crate) struct Seat {
     desk: Mutex<Desk>,
     /// Told when a delivery is settled or there is an order.
     changed: Condvar,
-    /// The polling thread waits to be told; set under the desk's lock. To tell nobody would be a call
-    /// of the kernel for each event.
+    /// The polling thread waits for settlements; set under the desk's lock. To tell nobody would be a
+    /// call of the kernel for each event.
     is_waiting: AtomicBool,
     orders: Mutex<Orders>,
     sources: Mutex<HashMap<String, Arc<Source>>>,
@@ -145,11 +145,13 @@ impl Seat {
         self.desk().queue.len() <= self.window / 2
     }
 
-    /// Waits until something is settled or ordered, at most so long.
+    /// Waits until there is room or something is ordered, at most so long. Settlements do not end it:
+    /// the thread would be woken for each, and find no more room than before.
     pub(crate) fn wait(&self, limit: Duration) {
-        drop(self.wait_on(self.desk(), limit));
+        drop(self.changed.wait_timeout(self.desk(), limit));
     }
 
+    /// Waits until something is settled.
     fn wait_on<'a>(&self, desk: MutexGuard<'a, Desk>, limit: Duration) -> MutexGuard<'a, Desk> {
         self.is_waiting.store(true, Ordering::Release);
         let waited = self.changed.wait_timeout(desk, limit);
@@ -157,7 +159,7 @@ impl Seat {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Wakes the subscriber, and the polling thread if it waits. What they are told of was changed under
+    /// Wakes the subscriber, and the polling thread if it waits for settlements. What they are told of was changed under
     /// the desk's lock.
     pub(crate) fn tell(&self, waker: Option<Waker>) {
         if self.is_waiting.load(Ordering::Acquire) {

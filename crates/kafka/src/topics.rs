@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::Offset;
 use trunkline_core::{Error, ErrorKind, Result, Topic};
@@ -338,6 +338,12 @@ fn offsets(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<
     }
 }
 
+/// Whether there is no such topic or partition.
+fn is_unknown(cause: &KafkaError) -> bool {
+    let unknown = [Code::UnknownTopicOrPartition, Code::UnknownTopic, Code::UnknownPartition];
+    cause.rdkafka_error_code().is_some_and(|code| unknown.contains(&code))
+}
+
 fn offsets_now(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<Place32, i64>> {
     if partitions.is_empty() {
         return Ok(HashMap::new());
@@ -363,6 +369,8 @@ fn offsets_now(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<Hash
             }
             // Nothing was accepted as late: what comes next is.
             (Ok(()), Offset::End) => late.push(place),
+            (Err(cause), _) if !is_unknown(&cause) => return Err(failed(cause)),
+            // It has vanished.
             _ => {}
         }
     }

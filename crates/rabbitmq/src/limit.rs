@@ -63,7 +63,8 @@ impl Shared {
         }
     }
 
-    /// Gives the first of two messages back in a queue with a limit of -1, and looks which comes next.
+    /// Gives the first of two messages back in a queue with a limit of -1, and looks whether it comes
+    /// again, before the other or after it.
     async fn try_limit(&self, channel: &Channel, queue: ShortString) -> Result<bool> {
         let wrong = |cause| driver(OPERATION, cause);
         let arguments = table([
@@ -84,8 +85,11 @@ impl Shared {
             let back = BasicNackOptions { multiple: false, requeue: true };
             channel.basic_nack(first.delivery_tag, back).await.map_err(wrong)?;
         }
-        let next = get().await.map_err(wrong)?;
+        let mut comes_again = false;
+        while let Some(next) = get().await.map_err(wrong)? {
+            comes_again |= next.redelivered;
+        }
         channel.queue_delete(queue, QueueDeleteOptions::default()).await.map_err(wrong)?;
-        Ok(next.is_some_and(|next| next.redelivered))
+        Ok(comes_again)
     }
 }

@@ -5,7 +5,9 @@ use std::time::Instant;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
-use trunkline_core::{Broker as _, PublishOptions, partition_of};
+use trunkline_core::{
+    Broker as _, Data, ErrorKind, Event, PartitionRules, PublishOptions, Topic, partition_of,
+};
 use trunkline_kafka::PartitionStrategy;
 
 use super::{PARTITIONS, SOON, TOPIC, config, connect, event, plain, prefix, publish};
@@ -93,5 +95,20 @@ async fn a_partition_that_a_publish_names_wins_over_the_turn() {
     broker.publish(&events, &options).await.into_result().unwrap();
     let found = tokio::task::spawn_blocking(move || records(&prefix, 10)).await.unwrap();
     assert!(found.iter().all(|(partition, _)| *partition == 3), "{found:?}");
+    broker.close(SOON).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_says_how_many_partitions_its_topics_get() {
+    let mut rules = PartitionRules::default();
+    rules.add(["few.#".parse().unwrap()], Some(2));
+    let broker = connect(&config(&prefix()).with_partition_rules(rules)).await;
+    for (topic, last) in [(Topic::from_static("few.a"), 1), (TOPIC, PARTITIONS - 1)] {
+        let event = [Event::from_data("t", topic, Data::json("0")).build().unwrap()];
+        let at = |partition| PublishOptions::default().with_partition(partition);
+        broker.publish(&event, &at(last)).await.into_result().unwrap();
+        let refused = broker.publish(&event, &at(last + 1)).await.into_result().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    }
     broker.close(SOON).await.unwrap();
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Broker as _, BrokerExt as _, Durability, ErrorKind, PublishOptions, SubscriptionExt as _,
+    Broker as _, BrokerExt as _, Durability, ErrorKind, PartitionRules, PublishOptions,
+    SubscriptionExt as _,
 };
 use trunkline_rabbitmq::{QueueType, RabbitMqBroker};
 
@@ -93,4 +94,22 @@ async fn arguments_that_would_drop_events_are_refused_before_anything_is_declare
         assert!(error.to_string().contains(name), "{error}");
     }
     assert!(place.list(&["list_exchanges", "name"]).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_says_how_many_queues_a_group_of_its_topics_gets() {
+    let place = Place::new().await;
+    let mut rules = PartitionRules::default();
+    rules.add(["few.#".parse().unwrap()], Some(1));
+    let broker = connect(place.config().with_partition_rules(rules)).await;
+    for (name, topic, partitions) in [("one", "few.a", 1), ("two", "orders", 2)] {
+        Taker::open(&broker, group(name, topic)).await.close().await;
+        let queues = place.list(&["list_queues", "name"]).await;
+        let of_group = |line: &&String| {
+            let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(".."));
+            rest.is_some_and(|rest| rest.parse::<u32>().is_ok())
+        };
+        assert_eq!(queues.iter().filter(of_group).count(), partitions, "{queues:?}");
+    }
+    broker.close(SOON).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! What one publish may override, and what is refused.
 
-use trunkline_core::{Broker as _, ErrorKind, PublishOptions};
+use trunkline_core::{Broker as _, ErrorKind, PartitionRules, PublishOptions};
 
 use crate::{Place, event, expect, group_of};
 
@@ -46,4 +46,20 @@ async fn a_topic_that_exists_keeps_its_partitions_whatever_another_broker_is_tol
     let far = PublishOptions::default().with_partition(7);
     other.publish(&[event("a", None, 1)], &far).await.into_result().unwrap();
     assert_eq!(place.length("a..7").await, 1);
+}
+
+#[tokio::test]
+async fn a_rule_says_how_many_partitions_its_topics_get() {
+    let place = Place::new().await;
+    let mut rules = PartitionRules::default();
+    rules.add(["few.#".parse().unwrap()], Some(2));
+    let config = place.config().with_partition_rules(rules);
+    let broker = trunkline_redis::RedisBroker::connect(config).await.unwrap();
+    for (name, last) in [("few.a", 1), ("b", 7)] {
+        let event = [event(name, None, 0)];
+        let at = |partition| PublishOptions::default().with_partition(partition);
+        broker.publish(&event, &at(last)).await.into_result().unwrap();
+        let refused = broker.publish(&event, &at(last + 1)).await.into_result().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{name}: {refused}");
+    }
 }
