@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Error, ErrorKind, Result};
+use trunkline_core::Result;
 
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, config_error};
 use crate::partition_strategy::PartitionStrategy;
 
 /// How long a consumer may go without a poll.
@@ -64,7 +64,7 @@ pub(crate) fn ensure_open(name: &str) -> Result<()> {
     match RESERVED.iter().find(|(reserved, _)| *reserved == plain) {
         None => Ok(()),
         Some((_, instead)) => {
-            Err(refused(format!("the property `{name}` is not yours to set: {instead}")))
+            Err(config_error(format!("the property `{name}` is not yours to set: {instead}")))
         }
     }
 }
@@ -81,14 +81,14 @@ impl KafkaConfig {
                  thrown out of its group. Raise it to {} or more, or shorten drain_timeout",
                 least.as_millis()
             );
-            return Err(refused(message)
+            return Err(config_error(message)
                 .with(MAX_POLL, limit.as_millis())
                 .with("drain_timeout_ms", self.drain_timeout.as_millis()));
         }
         let lingers = self.properties.contains_key(STICKY);
         if lingers && self.partition_strategy != PartitionStrategy::Sticky {
             let message = format!("`{STICKY}` needs the partition strategy `sticky`");
-            return Err(refused(message));
+            return Err(config_error(message));
         }
         Ok(())
     }
@@ -97,17 +97,15 @@ impl KafkaConfig {
     pub(crate) fn max_poll_interval(&self) -> Result<Duration> {
         let Some(text) = self.properties.get(MAX_POLL) else { return Ok(MAX_POLL_DEFAULT) };
         let millis = text.trim().parse().map(Duration::from_millis);
-        let unread = || refused(format!("`{MAX_POLL}` is a whole number of milliseconds"));
+        let unread = || config_error(format!("`{MAX_POLL}` is a whole number of milliseconds"));
         millis.map_err(|cause| unread().because(cause))
     }
 }
 
-fn refused(message: String) -> Error {
-    Error::new(ErrorKind::Config, "kafka config", message)
-}
-
 #[cfg(test)]
 mod tests {
+    use trunkline_core::ErrorKind;
+
     use super::*;
 
     fn config() -> KafkaConfig {

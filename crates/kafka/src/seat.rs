@@ -159,8 +159,8 @@ impl Seat {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Wakes the subscriber, and the polling thread if it waits for settlements. What they are told of was changed under
-    /// the desk's lock.
+    /// Wakes the subscriber, and the polling thread if it waits for settlements. What they are told of
+    /// was changed under the desk's lock.
     pub(crate) fn tell(&self, waker: Option<Waker>) {
         if self.is_waiting.load(Ordering::Acquire) {
             self.changed.notify_all();

@@ -37,6 +37,24 @@ pub(crate) fn write(
         command.write_arg(b"traceparent");
         command.write_arg_fmt(trace);
     }
+    write_data(command, data, audience, headers);
+}
+
+/// As [`write`], with the whole event as one text in `data`.
+pub(crate) fn write_structured(
+    command: &mut Cmd,
+    event: &Event,
+    audience: Audience,
+    headers: &[(SmolStr, Bytes)],
+) -> Result<()> {
+    let content_type = Some(SmolStr::new_static(STRUCTURED_JSON));
+    let whole = Data { bytes: Some(to_json(event)?), content_type };
+    write_data(command, &whole, audience, headers);
+    Ok(())
+}
+
+/// What both modes have: the data with its type, and what belongs to this publish alone.
+fn write_data(command: &mut Cmd, data: &Data, audience: Audience, headers: &[(SmolStr, Bytes)]) {
     if let Some(content_type) = &data.content_type {
         command.write_arg(b"content-type");
         command.write_arg(content_type.as_bytes());
@@ -53,29 +71,6 @@ pub(crate) fn write(
         command.write_arg(b"data");
         command.write_arg(bytes);
     }
-}
-
-/// As [`write`], with the whole event as one text in `data`.
-pub(crate) fn write_structured(
-    command: &mut Cmd,
-    event: &Event,
-    audience: Audience,
-    headers: &[(SmolStr, Bytes)],
-) -> Result<()> {
-    let text = to_json(event)?;
-    command.write_arg(b"content-type");
-    command.write_arg(STRUCTURED_JSON.as_bytes());
-    if audience == Audience::BroadcastOnly {
-        command.write_arg(AUDIENCE.as_bytes());
-        command.write_arg(BROADCAST);
-    }
-    for (name, value) in headers {
-        command.write_arg(name.as_bytes());
-        command.write_arg(value);
-    }
-    command.write_arg(b"data");
-    command.write_arg(&text);
-    Ok(())
 }
 
 /// An entry that was read: an event, or what is there instead of one.
