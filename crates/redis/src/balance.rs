@@ -217,7 +217,7 @@ impl Member {
         let mut here = self.owned_of(topic);
         let draining = here.iter().filter(|id| self.owned[id].is_draining).count();
         let surplus = here.len().saturating_sub(share);
-        if surplus <= draining {
+        if surplus <= draining || self.is_stale_by_fault() {
             return;
         }
         // What stands idle is handed over at once.
