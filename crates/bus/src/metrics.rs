@@ -44,6 +44,7 @@ pub(crate) struct ConsumerCounters {
     pub(crate) dead_lettered: Counter,
     pub(crate) unhandled: Counter,
     pub(crate) settle_failed: Counter,
+    pub(crate) revoked: Counter,
 }
 
 /// What a bus has done since it started; each number only grows, save those in flight.
@@ -85,6 +86,9 @@ pub struct ConsumerMetrics {
     pub unhandled: u64,
     /// Settlements that the broker refused.
     pub settle_failed: u64,
+    /// Events that were given up before they were handled, or whose handler was cancelled, because
+    /// another member may have them by now; no attempt is counted for them.
+    pub revoked: u64,
     /// Events that are with a handler now.
     pub in_flight: u64,
 }
@@ -102,6 +106,7 @@ impl ConsumerMetrics {
             (&mut self.dead_lettered, other.dead_lettered),
             (&mut self.unhandled, other.unhandled),
             (&mut self.settle_failed, other.settle_failed),
+            (&mut self.revoked, other.revoked),
             (&mut self.in_flight, other.in_flight),
         ];
         for (own, more) in pairs {
@@ -123,6 +128,7 @@ impl ConsumerCounters {
             dead_lettered: self.dead_lettered.get(),
             unhandled: self.unhandled.get(),
             settle_failed: self.settle_failed.get(),
+            revoked: self.revoked.get(),
             in_flight,
         }
     }

@@ -67,7 +67,7 @@ impl EventBus {
 type OfConsumer = fn(&ConsumerMetrics) -> u64;
 
 /// What is counted of each consumer: the name, what it is, and where it stands.
-const CONSUMER_COUNTERS: [(&str, &str, OfConsumer); 9] = [
+const CONSUMER_COUNTERS: [(&str, &str, OfConsumer); 10] = [
     ("consumed", "Deliveries that came from the broker.", |c| c.delivered),
     ("handled", "Events whose handler succeeded.", |c| c.handled),
     ("failed", "Attempts that ended in an error, a panic or a time-out.", |c| c.failed),
@@ -77,6 +77,7 @@ const CONSUMER_COUNTERS: [(&str, &str, OfConsumer); 9] = [
     ("dead_lettered", "Events that were moved to the dead letters.", |c| c.dead_lettered),
     ("unhandled", "Events that no handler of the group takes.", |c| c.unhandled),
     ("settle_failed", "Settlements that the broker refused.", |c| c.settle_failed),
+    ("revoked", "Events given up because another member may have them.", |c| c.revoked),
 ];
 
 type OfGroup = fn(&GroupInfo) -> u64;

@@ -1,15 +1,17 @@
 //! A lane worker: takes one job after another, runs the handler, and settles.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use trunkline_core::{
-    DeadLetter, Delivery, Error, ErrorKind, Event, FailureCause, Result, Unsettled,
+    DeadLetter, Delivery, Error, ErrorKind, FailureCause, Revocation, Unsettled,
 };
 
 use crate::context::Context;
@@ -98,14 +100,22 @@ async fn run_job<M: Incoming, H: Handler<M>>(
         return None;
     }
     loop {
-        let failure = match attempt(runtime, handler, job.delivery.event(), job.failed() + 1).await
-        {
-            Ok(()) => {
+        let failure = match attempt(runtime, handler, &job.delivery, job.failed() + 1).await {
+            Ended::Handled => {
                 runtime.counters.handled.increment();
                 acknowledge(runtime, job.delivery).await;
                 return None;
             }
-            Err(failure) => failure,
+            Ended::Revoked => {
+                runtime.counters.revoked.increment();
+                tracing::warn!(
+                    event = %job.delivery.event().id(),
+                    consumer = runtime.info.name,
+                    "the event is given up: another member may have it by now"
+                );
+                return None;
+            }
+            Ended::Failed(failure) => failure,
         };
         job.fail(Timestamp::now());
         runtime.counters.failed.increment();
@@ -130,6 +140,14 @@ async fn run_job<M: Incoming, H: Handler<M>>(
     }
 }
 
+/// What has become of an attempt.
+enum Ended {
+    Handled,
+    Failed(Failure),
+    /// It was not begun, or cancelled: it counts as none.
+    Revoked,
+}
+
 /// A failed attempt.
 struct Failure {
     error: Error,
@@ -138,13 +156,18 @@ struct Failure {
     is_final: bool,
 }
 
-/// Runs the handler once: its error, its panic and its time limit are a failed attempt.
+/// Runs the handler once: its error, its panic and its time limit are a failed attempt. It is cancelled
+/// when another member may have the event; what cannot be cancelled goes on, and its key waits for it.
 async fn attempt<M: Incoming, H: Handler<M>>(
     runtime: &Runtime,
     handler: &H,
-    event: &Event,
+    delivery: &Delivery,
     attempt: u32,
-) -> Result<(), Failure> {
+) -> Ended {
+    if delivery.is_revoked() {
+        return Ended::Revoked;
+    }
+    let event = delivery.event();
     Context::handling(event, attempt);
     let attributes = event.attributes();
     let span = step!(
@@ -166,7 +189,6 @@ async fn attempt<M: Incoming, H: Handler<M>>(
         handler.handle(message).await.map_err(Failure::from)
     };
     let handling = in_span(span, handling);
-    // A handler that is cancelled may panic too, in what it drops: that is caught with the rest.
     let limited = async {
         match runtime.settings.timeout {
             Some(limit) if H::CANCELLABLE => tokio::time::timeout(limit, handling)
@@ -175,8 +197,37 @@ async fn attempt<M: Incoming, H: Handler<M>>(
             _ => handling.await,
         }
     };
-    let outcome = AssertUnwindSafe(limited).catch_unwind().await;
-    outcome.unwrap_or_else(|panic| Err(panicked(runtime, &*panic)))
+    // A handler that is cancelled may panic too, in what it drops: that is caught with the rest.
+    let owned = AssertUnwindSafe(while_owned::<H, M, _>(delivery, limited)).catch_unwind();
+    match owned.await {
+        Ok(Some(Ok(()))) => Ended::Handled,
+        Ok(Some(Err(failure))) => Ended::Failed(failure),
+        Ok(None) => Ended::Revoked,
+        Err(panic) => Ended::Failed(panicked(runtime, &*panic)),
+    }
+}
+
+/// Runs the handling, and drops it when the delivery is revoked before it ends. That is asked only of
+/// handlers that wait for something, so that the others pay nothing for it.
+async fn while_owned<H: Handler<M>, M, F: Future>(
+    delivery: &Delivery,
+    handling: F,
+) -> Option<F::Output> {
+    let mut handling = pin!(handling);
+    let mut revocation: Option<Option<Revocation>> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = handling.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        if !H::CANCELLABLE {
+            return Poll::Pending;
+        }
+        match revocation.get_or_insert_with(|| delivery.revoked()) {
+            Some(revoked) => revoked.as_mut().poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 impl From<HandlerError> for Failure {

@@ -29,8 +29,8 @@ pub use broker::{
     Audience, BatchResult, Broker, BrokerAdmin, BrokerExt, BrokerPosition, Capabilities,
     DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterVerdict, Delivery, Durability,
     FailureCause, GroupInfo, GroupSpec, Health, HealthStatus, OnFull, Order, PublishOptions,
-    Publishing, Settle, Settlement, Settling, StartAt, StoredDeadLetter, SubscribeOptions,
-    Subscription, SubscriptionExt, TopicInfo, Unsettled, Verdict, WireOverrides,
+    Publishing, Revocation, Settle, Settlement, Settling, StartAt, StoredDeadLetter,
+    SubscribeOptions, Subscription, SubscriptionExt, TopicInfo, Unsettled, Verdict, WireOverrides,
 };
 pub use builder::{DEFAULT_SOURCE, EventBuilder};
 pub use codec::{Codec, Data};

@@ -62,7 +62,22 @@ pub trait Settle: Send + Sync + 'static {
         let _nowhere = token;
         None
     }
+
+    /// Whether another member may have the event of a delivery by now: see [`Delivery::is_revoked`].
+    fn is_revoked(&self, token: u64) -> bool {
+        let _kept = token;
+        false
+    }
+
+    /// Waits until that is so; `None` where it never is while this process lives.
+    fn revoked(&self, token: u64) -> Option<Revocation> {
+        let _kept = token;
+        None
+    }
 }
+
+/// Ready when a delivery has been revoked: see [`Delivery::revoked`].
+pub type Revocation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A settlement under way: a future that is often ready at once.
 pub enum Settling {
@@ -145,6 +160,25 @@ impl Delivery {
     #[must_use]
     pub fn position(&self) -> Option<BrokerPosition> {
         self.handle.position(self.token)
+    }
+
+    /// Whether another member may have the event by now, because this one has lost its connection, its
+    /// session or its lease as far as it can tell. Whatever settles the delivery is then refused as
+    /// `Fenced`, and the event comes again, to this member or to another.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.handle.is_revoked(self.token)
+    }
+
+    /// Waits until the delivery [is revoked](Self::is_revoked), so that its handler can be cancelled:
+    /// within the lease or session of the broker, or as soon as a connection is known to be gone where
+    /// it holds the delivery. `None` where that never happens while this process lives.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future changes nothing.
+    #[must_use]
+    pub fn revoked(&self) -> Option<Revocation> {
+        self.handle.revoked(self.token)
     }
 
     /// Acknowledges: the handler has finished.

@@ -26,7 +26,8 @@ pub use admin::{
 };
 pub use capabilities::{Capabilities, Durability};
 pub use delivery::{
-    DeadLetter, Delivery, FailureCause, Settle, Settlement, Settling, Unsettled, Verdict,
+    DeadLetter, Delivery, FailureCause, Revocation, Settle, Settlement, Settling, Unsettled,
+    Verdict,
 };
 pub use ext::BrokerExt;
 pub use options::{
