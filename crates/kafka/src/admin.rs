@@ -16,10 +16,11 @@ use trunkline_core::{
 use crate::broker::{KafkaBroker, Shared};
 use crate::client::{Clients, REQUEST};
 use crate::note::Note;
+use crate::offsets::Edge;
 use crate::part::Standing;
 use crate::registry::GroupState;
 use crate::seat::{Role, Seat};
-use crate::topics::{Edge, Place32, blocking};
+use crate::topics::{Place32, blocking};
 use crate::{consume, error, letters};
 
 /// How often a group is asked whether its last member has left.

@@ -1,6 +1,5 @@
 //! Subscribing, and the subscription that its owner polls.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -23,8 +22,6 @@ use crate::{delay, error};
 
 /// How long a subscribe waits for its first partition.
 const SETTLE_IN: Duration = Duration::from_secs(2);
-/// How long until topics are asked for their offsets again.
-const AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) async fn subscribe(
     shared: &Arc<Shared>,
@@ -73,8 +70,8 @@ async fn join(
     let state = shared.registry.group(group).ok_or_else(gone)?;
     options.topics = state.patterns();
     options.lanes = state.record.lanes;
-    let names = matching(shared, &options.topics).await?.into_iter().map(|(name, _)| name);
-    let mut names: Vec<String> = names.collect();
+    let there = shared.topics.matching(&options.topics).await?;
+    let mut names: Vec<String> = there.into_keys().collect();
     names.push(shared.topics.names.retry(group));
     let seat = Seat::new(shared, Role::Member(group.clone()), &options);
     // From here on a call that is dropped leaves the group again.
@@ -98,10 +95,13 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Kafk
     let subscription = KafkaSubscription::new(Arc::clone(&seat));
     // From here on topics made by this process are noticed.
     shared.add_seat(&seat);
-    let (there, offsets) = beginnings(shared, &options.topics, start).await?;
-    let start: Start =
-        offsets.into_iter().map(|((name, partition), offset)| (name, partition, offset)).collect();
-    seat.add_topics(there.into_iter().map(|(name, _)| name));
+    let limit = shared.clients.config.connect_timeout;
+    let begins = position::beginnings(&shared.topics, &options.topics, start, limit).await?;
+    let places = begins.iter().flat_map(|(name, offsets)| {
+        (0..).zip(offsets).map(|(partition, offset)| (name.clone(), partition, *offset))
+    });
+    let start: Start = places.collect();
+    seat.add_topics(begins.into_keys());
     poller::start(
         Arc::clone(&seat),
         shared.clients.clone(),
@@ -109,35 +109,6 @@ async fn listen(shared: &Arc<Shared>, options: &SubscribeOptions) -> Result<Kafk
     )
     .await?;
     Ok(subscription)
-}
-
-/// The topics that match, and where every partition of them begins.
-async fn beginnings(
-    shared: &Shared,
-    patterns: &[Pattern],
-    start: &StartAt,
-) -> Result<(BTreeSet<(String, u32)>, HashMap<(String, i32), i64>)> {
-    let deadline = Instant::now() + shared.clients.config.connect_timeout;
-    loop {
-        let there = matching(shared, patterns).await?;
-        let places = there.iter().flat_map(|(name, partitions)| {
-            let partitions = 0..i32::try_from(*partitions).unwrap_or(i32::MAX);
-            partitions.map(|partition| (name.clone(), partition))
-        });
-        let places: Vec<_> = places.collect();
-        let wanted = places.len();
-        let offsets = position::starts(&shared.topics, places, start).await?;
-        // A server that has just started may not know yet what it has; a topic that was deleted
-        // meanwhile matches no more.
-        if offsets.len() == wanted {
-            return Ok((there, offsets));
-        }
-        if Instant::now() >= deadline {
-            let message = "partitions of topics that are there have no offsets yet: try again";
-            return Err(Error::new(ErrorKind::Disconnected, "subscribe", message));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
 }
 
 /// Starts the consumer of a seat of a group.
@@ -150,24 +121,6 @@ pub(crate) async fn begin(
     shared.add_seat(seat);
     seat.add_topics(names);
     poller::start(Arc::clone(seat), shared.clients.clone(), way).await
-}
-
-/// The topics that exist and match, by physical name, with their partitions.
-async fn matching(shared: &Shared, patterns: &[Pattern]) -> Result<BTreeSet<(String, u32)>> {
-    let mut found = BTreeSet::new();
-    for topic in patterns.iter().filter_map(Pattern::exact) {
-        let (place, _) = shared.topics.place(&topic).await?;
-        found.insert((place.name.clone(), place.partitions));
-    }
-    if patterns.iter().any(|pattern| pattern.exact().is_none()) {
-        for (name, partitions) in shared.topics.all().await? {
-            let topic = shared.topics.names.parse(&name);
-            if topic.is_some_and(|topic| patterns.iter().any(|p| p.matches(&topic))) {
-                found.insert((name, partitions));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Waits until a seat's thread has left.

@@ -18,8 +18,9 @@ use crate::broker::Shared;
 use crate::client::{Clients, REQUEST};
 use crate::codec::{self, Draft, Record};
 use crate::error;
+use crate::offsets::Edge;
 use crate::seat::Role;
-use crate::topics::{Edge, Place32, Purpose, blocking};
+use crate::topics::{Place32, Purpose, blocking};
 
 /// Why and when the event was given up, as JSON.
 const LETTER: &str = "trunkline-letter";

@@ -20,6 +20,7 @@ mod letters;
 mod mutant;
 mod names;
 mod note;
+mod offsets;
 mod pace;
 mod part;
 mod partition_strategy;

@@ -1,11 +1,19 @@
 //! Where an event stands in the cluster, and where a new subscription begins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
-use trunkline_core::{BrokerPosition, Result, StartAt};
+use trunkline_core::{BrokerPosition, Error, ErrorKind, Pattern, Result, StartAt};
 
 use crate::broker::NAME;
-use crate::topics::{Edge, Place32, Topics};
+use crate::offsets::Edge;
+use crate::topics::{Place32, Topics};
+
+/// How long until topics are asked for their offsets again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The offset of each partition of topics, by physical name.
+pub(crate) type Beginnings = BTreeMap<String, Vec<i64>>;
 
 /// The place of a record: `orders/3/1042@1763737200000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +59,56 @@ impl Spot {
     }
 }
 
-/// The offsets at which a new subscription begins; those of topics that vanished are left out.
-pub(crate) async fn starts(
+/// Where a new subscription begins in every partition of the topics that match.
+///
+/// A server that has just started may not know yet what it has: it is asked again until `limit` is over.
+/// A partition that was left out would be read from elsewhere, or never.
+pub(crate) async fn beginnings(
+    topics: &Topics,
+    patterns: &[Pattern],
+    start: &StartAt,
+    limit: Duration,
+) -> Result<Beginnings> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let there = topics.matching(patterns).await?;
+        let offsets = starts(topics, places(&there), start).await?;
+        if let Some(beginnings) = whole(there, &offsets) {
+            return Ok(beginnings);
+        }
+        if Instant::now() >= deadline {
+            // One that was deleted is made again when it is asked for again.
+            patterns.iter().filter_map(Pattern::exact).for_each(|topic| topics.forget(&topic));
+            let message = "partitions of topics that are there have no offsets yet: try again";
+            return Err(Error::new(ErrorKind::Disconnected, "subscribe", message));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn partitions_of(count: u32) -> impl Iterator<Item = i32> {
+    0..i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn places(there: &BTreeMap<String, u32>) -> Vec<Place32> {
+    let places = there
+        .iter()
+        .flat_map(|(name, count)| partitions_of(*count).map(|partition| (name.clone(), partition)));
+    places.collect()
+}
+
+/// The offsets by topic, when every partition has one.
+fn whole(there: BTreeMap<String, u32>, offsets: &HashMap<Place32, i64>) -> Option<Beginnings> {
+    let topics = there.into_iter().map(|(name, count)| {
+        let offset = |partition| offsets.get(&(name.clone(), partition)).copied();
+        let begins = partitions_of(count).map(offset).collect::<Option<Vec<i64>>>()?;
+        Some((name, begins))
+    });
+    topics.collect()
+}
+
+/// The offsets of a start; those of topics that vanished are left out.
+async fn starts(
     topics: &Topics,
     places: Vec<Place32>,
     start: &StartAt,
@@ -92,24 +148,4 @@ async fn starts_at(
 }
 
 #[cfg(test)]
-mod tests {
-    use trunkline_core::ErrorKind;
-
-    use super::*;
-
-    #[test]
-    fn a_place_reads_back_as_it_was_written() {
-        let spot = Spot { name: "dev-orders.placed".to_owned(), partition: 3, offset: 7, at: 42 };
-        let position = spot.position();
-        assert_eq!(position.to_string(), "kafka:dev-orders.placed/3/7@42");
-        assert_eq!(Spot::read(&position).unwrap(), spot);
-    }
-
-    #[test]
-    fn what_is_no_place_is_invalid() {
-        for text in ["7", "a/3/7", "a/3@42", "a/x/7@42", "a/-1/7@42", "a/3/-7@42", "/3/7@42"] {
-            let start = StartAt::Position(BrokerPosition::new(NAME, text));
-            assert_eq!(Spot::check(&start).unwrap_err().kind(), ErrorKind::Invalid, "{text}");
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
@@ -21,9 +21,10 @@ use trunkline_core::{
 use crate::client::{Clients, Probe, REQUEST};
 use crate::codec::Draft;
 use crate::names::Names;
-use crate::position;
+use crate::offsets::Edge;
+use crate::position::{self, Beginnings};
 use crate::producer::Producer;
-use crate::topics::{Edge, Purpose, Topics, blocking};
+use crate::topics::{Purpose, Topics, blocking};
 use crate::{error, lock};
 
 /// How long a poll of the follower waits.
@@ -41,7 +42,7 @@ pub(crate) struct GroupRecord {
 struct PatternRecord {
     /// Offsets by partition; a topic that is not named is taken from its beginning.
     #[serde(default)]
-    start: BTreeMap<String, Vec<i64>>,
+    start: Beginnings,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -126,8 +127,16 @@ impl Registry {
 
     async fn catch_up(&self, topics: &Topics) -> Result<()> {
         let place = (self.names.registry(), 0);
-        let ends = topics.offsets(vec![place.clone()], Edge::High).await?;
-        let end = ends.get(&place).copied().unwrap_or(0);
+        let deadline = Instant::now() + REQUEST;
+        // A server that has just started may not know the topic yet.
+        let end = loop {
+            let mut ends = topics.offsets(vec![place.clone()], Edge::High).await?;
+            match ends.remove(&place) {
+                Some(end) => break end,
+                None if Instant::now() >= deadline => return Err(unread()),
+                None => tokio::time::sleep(POLL).await,
+            }
+        };
         self.wait_for(end).await
     }
 
@@ -136,10 +145,7 @@ impl Registry {
         let reached = tokio::time::timeout(REQUEST, position.wait_for(|at| *at >= end)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
-            _ => {
-                let message = "the registry of groups could not be read in time: try again";
-                Err(Error::new(ErrorKind::Disconnected, "registry", message))
-            }
+            _ => Err(unread()),
         }
     }
 
@@ -174,25 +180,29 @@ impl Registry {
         self.open(&mut is_open, topics).await?;
         self.catch_up(topics).await?;
         let known = self.group(&spec.name);
-        let is_new = known.is_none();
+        let is_made = known.is_some();
         let known = known.unwrap_or_default();
         let missing: Vec<&Pattern> =
             spec.topics.iter().filter(|pattern| !known.covers(pattern)).collect();
-        if !is_new && missing.is_empty() {
+        if is_made && missing.is_empty() {
             return Ok(false);
         }
         // What is added to a group that there is reaches it from now on.
+        let is_new = known.patterns.is_empty();
         let start = if is_new { &spec.start } else { &StartAt::Latest };
-        let name = self.names.registry();
-        let mut end = 0;
-        if is_new {
-            let record = GroupRecord { lanes: spec.lanes };
-            end = producer.write(&name, draft(&group_key(&spec.name), &record)?).await? + 1;
+        let mut drafts = Vec::with_capacity(missing.len() + 1);
+        if !is_made {
+            drafts.push(draft(&group_key(&spec.name), &GroupRecord { lanes: spec.lanes })?);
         }
         for pattern in missing {
             let begins = self.starts(topics, &known, pattern, start).await?;
-            let key = pattern_key(&spec.name, pattern);
-            end = producer.write(&name, draft(&key, &begins)?).await? + 1;
+            drafts.push(draft(&pattern_key(&spec.name, pattern), &begins)?);
+        }
+        // Nothing is written before everything is known: a group half made would begin elsewhere when it
+        // is declared again.
+        let mut end = 0;
+        for draft in drafts {
+            end = producer.write(&self.names.registry(), draft).await? + 1;
         }
         self.wait_for(end).await?;
         Ok(true)
@@ -206,33 +216,14 @@ impl Registry {
         pattern: &Pattern,
         start: &StartAt,
     ) -> Result<PatternRecord> {
-        let mut record = PatternRecord::default();
         if *start == StartAt::Beginning {
-            return Ok(record);
+            return Ok(PatternRecord::default());
         }
-        let there = match pattern.exact() {
-            Some(topic) => {
-                let (place, _) = topics.place(&topic).await?;
-                vec![(place.name.clone(), place.partitions)]
-            }
-            None => topics.all().await?,
-        };
-        let matching = there.into_iter().filter(|(name, _)| {
-            let topic = self.names.parse(name);
-            topic.is_some_and(|topic| pattern.matches(&topic) && !known.takes(&topic))
-        });
-        let matching: Vec<(String, u32)> = matching.collect();
-        let places = matching.iter().flat_map(|(name, partitions)| {
-            let partitions = i32::try_from(*partitions).unwrap_or(i32::MAX);
-            (0..partitions).map(|partition| (name.clone(), partition))
-        });
-        let offsets = position::starts(topics, places.collect(), start).await?;
-        for (name, partitions) in matching {
-            let at = |partition| offsets.get(&(name.clone(), partition)).copied().unwrap_or(0);
-            let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-            record.start.insert(name.clone(), (0..partitions).map(at).collect());
-        }
-        Ok(record)
+        let (patterns, limit) =
+            (std::slice::from_ref(pattern), self.clients.config.connect_timeout);
+        let mut start = position::beginnings(topics, patterns, start, limit).await?;
+        start.retain(|name, _| !self.names.parse(name).is_some_and(|topic| known.takes(&topic)));
+        Ok(PatternRecord { start })
     }
 
     /// Forgets a group.
@@ -279,6 +270,11 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn unread() -> Error {
+    let message = "the registry of groups could not be read in time: try again";
+    Error::new(ErrorKind::Disconnected, "registry", message)
 }
 
 fn group_key(group: &Group) -> String {

@@ -63,6 +63,8 @@ pub(crate) struct Seat {
     /// Told when a commit was made that somebody waits for.
     pub(crate) committed: tokio::sync::Notify,
     assigned: tokio::sync::Notify,
+    /// Told when partitions have gone.
+    revoked: tokio::sync::Notify,
     pub(crate) lane_window: Option<usize>,
     window: usize,
     /// When the polling thread last went round.
@@ -100,6 +102,7 @@ impl Seat {
             over: tokio::sync::Notify::new(),
             committed: tokio::sync::Notify::new(),
             assigned: tokio::sync::Notify::new(),
+            revoked: tokio::sync::Notify::new(),
             lane_window,
             window,
             last_round: Mutex::new(Instant::now()),
@@ -246,6 +249,7 @@ impl Seat {
         self.is_over.store(true, Ordering::Release);
         self.over.notify_waiters();
         self.committed.notify_waiters();
+        self.revoked.notify_waiters();
     }
 
     /// Waits until partitions are here, but not for long: there may be none for this member, or others

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_core::{BrokerPosition, DeadLetter, Event, Settle, Settling, Verdict};
+use trunkline_core::{BrokerPosition, DeadLetter, Event, Revocation, Settle, Settling, Verdict};
 
 use crate::codec::{self, Draft};
 use crate::part::Back;
@@ -87,6 +87,15 @@ impl Settle for Handle {
         let redeliveries = redeliveries + 1;
         let back = Back { attempts, redeliveries, is_written: false, until: None };
         let _gone = self.0.put_back(token, event, back);
+    }
+
+    fn is_revoked(&self, token: u64) -> bool {
+        self.0.desk().check(token).is_err()
+    }
+
+    fn revoked(&self, token: u64) -> Option<Revocation> {
+        let seat = Arc::clone(&self.0);
+        Some(Box::pin(async move { seat.revoked(token).await }))
     }
 
     fn position(&self, token: u64) -> Option<BrokerPosition> {

@@ -1,27 +1,26 @@
 //! The topics of a cluster: which exist, making those that do not, and where they begin and end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::topic_partition_list::Offset;
-use trunkline_core::{Error, ErrorKind, Result, Topic};
+use trunkline_core::{Error, ErrorKind, Pattern, Result, Topic};
 
 use crate::client::{Asking, Clients, Probe, REQUEST};
 use crate::names::Names;
+use crate::offsets::{self, Edge};
 use crate::{error, lock};
 
 /// How long a new topic may take until its partitions have leaders.
-const USABLE: Duration = Duration::from_secs(10);
+pub(crate) const USABLE: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether they have.
-const BETWEEN: Duration = Duration::from_millis(10);
+pub(crate) const BETWEEN: Duration = Duration::from_millis(10);
 
 /// Where the events of a topic go.
 #[derive(Debug)]
@@ -44,15 +43,6 @@ pub(crate) enum Purpose {
     Letters,
     /// One partition; the last record of each key is kept.
     Registry,
-}
-
-/// Which place of partitions is asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Edge {
-    Low,
-    High,
-    /// Milliseconds since 1970; the end where nothing is as late.
-    Time(i64),
 }
 
 /// A partition by its topic's physical name.
@@ -179,7 +169,8 @@ impl Topics {
         Ok(())
     }
 
-    /// The partitions of a topic that exists.
+    /// The partitions of a topic that exists, when they have leaders, as they do not for a moment when a
+    /// server has just started.
     pub(crate) async fn partitions(&self, name: &str) -> Result<Option<u32>> {
         let name = name.to_owned();
         self.ask("metadata", move |probe| {
@@ -187,25 +178,51 @@ impl Topics {
                 .fetch_metadata(Some(&name), REQUEST)
                 .map_err(|cause| error::request("metadata", cause))?;
             let found = metadata.topics().iter().find(|topic| topic.name() == name);
-            Ok(found.and_then(usable_partitions))
+            let count = found.and_then(partition_count);
+            if count.is_some() && found.and_then(usable_partitions).is_none() {
+                wait_until_usable(probe, &[name])?;
+            }
+            Ok(count)
         })
         .await
     }
 
-    /// Every topic of the cluster behind the prefix, with its number of partitions.
+    /// Every topic of the cluster behind the prefix that can be used, with its number of partitions.
     pub(crate) async fn all(&self) -> Result<Vec<(String, u32)>> {
+        self.list(usable_partitions).await
+    }
+
+    async fn list(&self, count: fn(&MetadataTopic) -> Option<u32>) -> Result<Vec<(String, u32)>> {
         let prefix = self.clients.config.prefix.clone();
         self.ask("metadata", move |probe| {
             let metadata = probe
                 .fetch_metadata(None, REQUEST)
                 .map_err(|cause| error::request("metadata", cause))?;
             let ours = metadata.topics().iter().filter(|topic| topic.name().starts_with(&prefix));
-            let found = ours.filter_map(|topic| {
-                usable_partitions(topic).map(|partitions| (topic.name().to_owned(), partitions))
-            });
+            let found =
+                ours.filter_map(|topic| count(topic).map(|count| (topic.name().to_owned(), count)));
             Ok(found.collect())
         })
         .await
+    }
+
+    /// The topics that match, by physical name, with their partitions. Those without a leader are among
+    /// them, and those that patterns name are made.
+    pub(crate) async fn matching(&self, patterns: &[Pattern]) -> Result<BTreeMap<String, u32>> {
+        let mut found = BTreeMap::new();
+        for topic in patterns.iter().filter_map(Pattern::exact) {
+            let (place, _) = self.place(&topic).await?;
+            found.insert(place.name.clone(), place.partitions);
+        }
+        if patterns.iter().any(|pattern| pattern.exact().is_none()) {
+            for (name, partitions) in self.list(partition_count).await? {
+                let topic = self.names.parse(&name);
+                if topic.is_some_and(|topic| patterns.iter().any(|p| p.matches(&topic))) {
+                    found.insert(name, partitions);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Whether the topic keeps the last record of each key only; also where its configuration may not be
@@ -225,7 +242,7 @@ impl Topics {
         partitions: Vec<Place32>,
         edge: Edge,
     ) -> Result<HashMap<Place32, i64>> {
-        self.ask("offsets", move |probe| offsets(probe, &partitions, edge)).await
+        self.ask("offsets", move |probe| offsets::at(probe, &partitions, edge)).await
     }
 
     /// Runs what blocks where it may block.
@@ -264,11 +281,7 @@ impl Topics {
 }
 
 impl Purpose {
-    fn configure<'a>(
-        self,
-        topic: NewTopic<'a>,
-        own: &'a std::collections::BTreeMap<String, String>,
-    ) -> NewTopic<'a> {
+    fn configure<'a>(self, topic: NewTopic<'a>, own: &'a BTreeMap<String, String>) -> NewTopic<'a> {
         match self {
             // Times are the broker's, so that a start at a time means when events were accepted.
             Self::Events(_) => own.iter().fold(
@@ -294,11 +307,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
     })?
 }
 
+/// How many partitions a topic has.
+pub(crate) fn partition_count(topic: &MetadataTopic) -> Option<u32> {
+    let count = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
+    (topic.error().is_none() && count > 0).then_some(count)
+}
+
 /// How many partitions a topic has, when all of them can be used.
 fn usable_partitions(topic: &MetadataTopic) -> Option<u32> {
-    let led = topic.partitions().iter().all(|partition| partition.leader() >= 0);
-    let count = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
-    (topic.error().is_none() && led && count > 0).then_some(count)
+    let is_led = topic.partitions().iter().all(|partition| partition.leader() >= 0);
+    partition_count(topic).filter(|_| is_led)
 }
 
 fn wait_until_usable(probe: &Probe, names: &[String]) -> Result<()> {
@@ -313,7 +331,7 @@ fn wait_until_usable(probe: &Probe, names: &[String]) -> Result<()> {
                 break;
             }
             if Instant::now() > deadline {
-                let message = "the new topic has no leader yet: try again";
+                let message = "the topic has no leader yet: try again";
                 return Err(
                     Error::new(ErrorKind::Disconnected, "create topic", message).with("name", name)
                 );
@@ -322,60 +340,4 @@ fn wait_until_usable(probe: &Probe, names: &[String]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The offsets at an edge of partitions; those of topics that vanished are left out. Asked again
-/// while partitions have no leader, as new ones do for a moment.
-fn offsets(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<Place32, i64>> {
-    let deadline = Instant::now() + USABLE;
-    loop {
-        match offsets_now(probe, partitions, edge) {
-            Err(cause) if cause.kind() == ErrorKind::Disconnected && Instant::now() < deadline => {
-                std::thread::sleep(BETWEEN);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Whether there is no such topic or partition.
-fn is_unknown(cause: &KafkaError) -> bool {
-    let unknown = [Code::UnknownTopicOrPartition, Code::UnknownTopic, Code::UnknownPartition];
-    cause.rdkafka_error_code().is_some_and(|code| unknown.contains(&code))
-}
-
-fn offsets_now(probe: &Probe, partitions: &[Place32], edge: Edge) -> Result<HashMap<Place32, i64>> {
-    if partitions.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let failed = |cause| error::request("offsets", cause);
-    let asked = match edge {
-        Edge::Low => Offset::Beginning,
-        Edge::High => Offset::End,
-        Edge::Time(millis) => Offset::Offset(millis),
-    };
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
-        list.add_partition_offset(topic, *partition, asked).map_err(failed)?;
-    }
-    let answered = probe.offsets_for_times(list, REQUEST).map_err(failed)?;
-    let mut found = HashMap::with_capacity(partitions.len());
-    let mut late = Vec::new();
-    for element in answered.elements() {
-        let place = (element.topic().to_owned(), element.partition());
-        match (element.error(), element.offset()) {
-            (Ok(()), Offset::Offset(offset)) => {
-                found.insert(place, offset);
-            }
-            // Nothing was accepted as late: what comes next is.
-            (Ok(()), Offset::End) => late.push(place),
-            (Err(cause), _) if !is_unknown(&cause) => return Err(failed(cause)),
-            // It has vanished.
-            _ => {}
-        }
-    }
-    if !late.is_empty() && !matches!(edge, Edge::High) {
-        found.extend(offsets_now(probe, &late, Edge::High)?);
-    }
-    Ok(found)
 }

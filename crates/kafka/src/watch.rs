@@ -194,6 +194,7 @@ impl Watch {
         let waker = desk.wake();
         drop(desk);
         self.seat.tell(waker);
+        self.seat.tell_revoked();
         if commits.is_empty() || self.is_settled.load(Ordering::Acquire) {
             return;
         }

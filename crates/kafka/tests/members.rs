@@ -1,32 +1,26 @@
 //! Members of a group that settle while partitions move: what is particular to Kafka's rebalances.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/orders.rs"]
+mod orders;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use trunkline_core::{
     Broker as _, BrokerAdmin as _, Data, DeadLetter, DeadLetterFilter, DeadLetterVerdict, Delivery,
-    Event, EventId, FailureCause, Group, Pattern, PublishOptions, SubscribeOptions, Subscription,
-    SubscriptionExt as _, Topic,
+    Event, FailureCause, Subscription, SubscriptionExt as _,
 };
 use trunkline_kafka::{KafkaBroker, KafkaConfig};
 use trunkline_launcher::{Kind, Server};
 
-/// One server for all of them; it ends with the test binary.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(Kind::Kafka).unwrap());
+use orders::{GROUP, SERVER, SOON, TOPIC, ack, join, next, number, prefix, publish};
 
-/// Longer than anything here needs.
-const SOON: Duration = Duration::from_secs(20);
 const SESSION: Duration = Duration::from_secs(3);
 /// Long beside a rebalance: who waits for it shows.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// A prefix of its own on the server.
-fn prefix() -> String {
-    format!("{}.", EventId::generate())
-}
 
 async fn connect(prefix: &str) -> KafkaBroker {
     KafkaBroker::connect(config(prefix)).await.unwrap()
@@ -47,41 +41,13 @@ fn config_of(server: &Server, prefix: &str) -> KafkaConfig {
         .with_drain_timeout(DRAIN)
 }
 
-const TOPIC: Topic = Topic::from_static("orders");
-const GROUP: Group = Group::from_static("g");
-
-async fn join(broker: &KafkaBroker, prefetch: usize) -> Box<dyn Subscription> {
-    let options = SubscribeOptions::group(GROUP, [Pattern::new("orders").unwrap()]);
-    broker.subscribe(options.with_prefetch(prefetch)).await.unwrap()
-}
-
 fn event(key: &str, number: usize) -> Event {
     let draft = Event::from_data("t", TOPIC, Data::json(number.to_string()));
     draft.key(key).build().unwrap()
 }
 
-async fn publish(broker: &KafkaBroker, events: &[Event]) {
-    let result = broker.publish(events, &PublishOptions::default()).await;
-    result.into_result().unwrap();
-}
-
-fn number(delivery: &Delivery) -> usize {
-    let data = delivery.event().data().unwrap();
-    std::str::from_utf8(data.as_slice()).unwrap().parse().unwrap()
-}
-
 fn key(delivery: &Delivery) -> String {
     delivery.event().attributes().key().unwrap().to_owned()
-}
-
-async fn next(member: &mut Box<dyn Subscription>) -> Delivery {
-    let next = timeout(SOON, member.next()).await.expect("a delivery comes soon");
-    next.unwrap().expect("the subscription goes on")
-}
-
-async fn ack(delivery: Delivery) {
-    let acked = timeout(SOON, delivery.ack()).await.expect("an ack ends soon");
-    acked.map_err(|unsettled| unsettled.error).unwrap();
 }
 
 fn letter() -> DeadLetter {

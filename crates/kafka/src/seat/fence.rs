@@ -67,6 +67,23 @@ impl Seat {
                 && lock(&self.last_round).elapsed() > self.suspicion)
     }
 
+    /// Partitions have gone, with what is out of them.
+    pub(crate) fn tell_revoked(&self) {
+        self.revoked.notify_waiters();
+    }
+
+    /// Waits until a delivery's partition has gone.
+    pub(crate) async fn revoked(&self, token: u64) {
+        loop {
+            let mut told = std::pin::pin!(self.revoked.notified());
+            told.as_mut().enable();
+            if self.desk().check(token).is_err() || self.is_over.load(Ordering::Acquire) {
+                return;
+            }
+            told.await;
+        }
+    }
+
     pub(crate) fn trust(&self) {
         self.is_suspect.store(false, Ordering::Release);
         self.committed.notify_waiters();

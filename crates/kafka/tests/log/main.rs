@@ -3,34 +3,20 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod deleted;
+#[path = "../support/orders.rs"]
+mod orders;
 mod placement;
 mod polling;
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use tokio::time::timeout;
-use trunkline_core::{
-    Broker as _, Data, Delivery, Event, EventId, Group, Pattern, PublishOptions, SubscribeOptions,
-    Subscription, SubscriptionExt as _, Topic,
-};
+use trunkline_core::{Data, Event};
 use trunkline_kafka::{KafkaBroker, KafkaConfig};
-use trunkline_launcher::{Kind, Server};
 
-/// One server for all of them; it ends with the test binary.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(Kind::Kafka).unwrap());
+use orders::{SERVER, SOON, TOPIC, ack, join, next, number, prefix, publish};
 
-/// Longer than anything here needs.
-const SOON: Duration = Duration::from_secs(30);
 const PARTITIONS: u32 = 6;
-const TOPIC: Topic = Topic::from_static("orders");
-const GROUP: Group = Group::from_static("g");
-
-/// A prefix of its own on the server.
-fn prefix() -> String {
-    format!("{}.", EventId::generate())
-}
 
 fn config(prefix: &str) -> KafkaConfig {
     KafkaConfig::new(&SERVER.url())
@@ -54,35 +40,10 @@ fn plain() -> ClientConfig {
     client
 }
 
-async fn join(broker: &KafkaBroker, prefetch: usize) -> Box<dyn Subscription> {
-    let options = SubscribeOptions::group(GROUP, [Pattern::new(TOPIC.as_str()).unwrap()]);
-    broker.subscribe(options.with_prefetch(prefetch)).await.unwrap()
-}
-
 fn event(key: Option<&str>, number: usize) -> Event {
     let draft = Event::from_data("t", TOPIC, Data::json(number.to_string()));
     match key {
         Some(key) => draft.key(key).build().unwrap(),
         None => draft.build().unwrap(),
     }
-}
-
-async fn publish(broker: &KafkaBroker, events: &[Event]) {
-    let result = broker.publish(events, &PublishOptions::default()).await;
-    result.into_result().unwrap();
-}
-
-fn number(delivery: &Delivery) -> usize {
-    let data = delivery.event().data().unwrap();
-    std::str::from_utf8(data.as_slice()).unwrap().parse().unwrap()
-}
-
-async fn next(member: &mut Box<dyn Subscription>) -> Delivery {
-    let next = timeout(SOON, member.next()).await.expect("a delivery comes soon");
-    next.unwrap().expect("the subscription goes on")
-}
-
-async fn ack(delivery: Delivery) {
-    let acked = timeout(SOON, delivery.ack()).await.expect("an ack ends soon");
-    acked.map_err(|unsettled| unsettled.error).unwrap();
 }
