@@ -237,7 +237,9 @@ fn rabbitmq(settings: &[(String, String)]) -> Vec<String> {
     // The image reads settings from files only: a shell in front of its own start writes one.
     let start = "printf '%s\\n' \"$@\" >/etc/rabbitmq/conf.d/90-trunkline.conf; \
                  exec docker-entrypoint.sh rabbitmq-server";
-    let mut line = owned(&["--entrypoint", "sh", "rabbitmq:3-management", "-c", start, "sh"]);
+    let arguments = recipe::rabbitmq::PASS_ON_AGAIN;
+    let mut line = owned(&["--env", &format!("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={arguments}")]);
+    line.extend(owned(&["--entrypoint", "sh", "rabbitmq:3-management", "-c", start, "sh"]));
     line.extend(settings.iter().map(|(key, value)| format!("{key} = {value}")));
     line
 }
@@ -313,7 +315,9 @@ mod tests {
     fn rabbitmq_gets_its_settings_as_a_file() {
         let line = line(Kind::RabbitMq, &[("consumer_timeout", "60000")]);
         assert!(line.contains(
-            "|127.0.0.1:1001:5672|--entrypoint|sh|rabbitmq:3-management|-c|printf '%s\\n'"
+            "|127.0.0.1:1001:5672|--env|RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-rabbit \
+             dead_letter_worker_publisher_confirm_timeout 10000\
+             |--entrypoint|sh|rabbitmq:3-management|-c|printf '%s\\n'"
         ));
         assert!(line.ends_with("|sh|consumer_timeout = 60000"), "{line}");
     }

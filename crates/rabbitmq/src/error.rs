@@ -92,9 +92,10 @@ pub(crate) fn unroutable(topic: &Topic) -> Error {
     Error::new(ErrorKind::Unroutable, "publish", message).with("topic", topic)
 }
 
-/// A queue behind the exchange said no, for as long as the publisher had.
+/// A queue behind the exchange said no, or the server took nothing, for as long as the publisher had.
 pub(crate) fn refused() -> Error {
-    let message = "a queue refuses the event: it is over its length limit, or its leader is away";
+    let message = "RabbitMQ refuses the event: a queue is over its length limit, or its leader is away, or \
+                   the server is short of memory or disk";
     Error::new(ErrorKind::Full, "publish", message)
 }
 

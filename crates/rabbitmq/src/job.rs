@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failed {
     Unroutable,
-    /// A queue refused it until the deadline.
+    /// A queue, or a server without room, refused it until the deadline.
     Refused,
     /// It was sent, and no confirm came.
     NoConfirm,
@@ -37,7 +37,7 @@ pub(crate) struct Job {
     pub(crate) mandatory: bool,
     pub(crate) deadline: Instant,
     pub(crate) sent: Option<Instant>,
-    /// A queue has refused it since it was sent last.
+    /// A queue has refused it since it was sent last, or it was never sent because the server takes nothing.
     pub(crate) refused: bool,
     /// How long it waits after the next refusal, and until when it waits now.
     pause: Duration,
@@ -86,11 +86,19 @@ impl Job {
     }
 
     /// Notes that a queue refused it. Other queues behind the exchange have taken it and get another copy
-    /// each time, so that the pauses grow.
+    /// each time, so that the pauses grow. It is sent again only where as much time is left for the answer:
+    /// that it was refused is known, and would be no more.
     pub(crate) fn refuse(&mut self) {
         self.refused = true;
-        self.again_at = Instant::now() + self.pause;
+        let again_at = Instant::now() + self.pause;
+        let has_time = again_at + self.pause < self.deadline;
+        self.again_at = if has_time { again_at } else { self.deadline };
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Notes that the server takes no publishes; what was sent before may have been accepted.
+    pub(crate) fn hold(&mut self) {
+        self.refused |= self.sent.is_none();
     }
 
     /// Whether it is time to send again what was refused.
@@ -124,3 +132,25 @@ impl Job {
 
 /// What tells messages of one channel apart: message id and routing key.
 pub(crate) type Mark = (String, String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_sent_again_only_while_there_is_time_for_an_answer() {
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_secs(3);
+        let (exchange, key) = (ShortString::from("trunkline"), ShortString::from("orders"));
+        let (mut job, _outcome) = Job::new(exchange, key, Message::record(Vec::new()), deadline);
+        let mut sent = Vec::new();
+        while Instant::now() < deadline {
+            sent.push(begun.elapsed().as_millis());
+            job.send();
+            job.refuse();
+            tokio::time::sleep_until(job.again_at).await;
+        }
+        assert_eq!(sent, [0, 50, 150, 350, 750, 1550]);
+        assert!(job.is_due(deadline) && job.refused);
+    }
+}

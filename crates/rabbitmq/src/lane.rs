@@ -42,6 +42,8 @@ pub(crate) struct Lane {
     flight: BTreeMap<u64, Job>,
     returned: HashSet<Mark>,
     next: u64,
+    /// When the server was last seen to take no publishes.
+    blocked: Option<Instant>,
 }
 
 impl Lane {
@@ -65,6 +67,7 @@ impl Lane {
             flight: BTreeMap::new(),
             returned: HashSet::new(),
             next: 0,
+            blocked: None,
         }
     }
 
@@ -126,13 +129,15 @@ impl Lane {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            if !self.send_waiting(channel, &mut confirms).await {
+            if live.connection.status().blocked() {
+                self.hold();
+            } else if !self.send_waiting(channel, &mut confirms).await {
                 return false;
             }
             if self.is_idle() && self.is_drained() {
                 return true;
             }
-            let has_room = self.flight.len() < self.config.confirm_window;
+            let has_room = self.flight.len().max(self.waiting.len()) < self.config.confirm_window;
             tokio::select! {
                 biased;
                 Some(done) = confirms.next() => {
@@ -159,6 +164,13 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Keeps what waits: the driver would queue it without bound, and send it long after its caller has
+    /// given it up.
+    fn hold(&mut self) {
+        self.blocked = Some(Instant::now());
+        self.waiting.iter_mut().for_each(Job::hold);
     }
 
     /// False when the channel is gone.
@@ -309,10 +321,10 @@ impl Lane {
         let limit =
             (self.config.publish_timeout / 3).clamp(Duration::from_secs(1), Duration::from_secs(5));
         let oldest = self.flight.values().find(|job| job.safe_at.is_none());
-        let Some(job) = oldest.filter(|job| job.sent.is_some_and(|sent| sent.elapsed() > limit))
-        else {
-            return false;
-        };
+        // What was on its way when the server took nothing has its time from then on.
+        let is_late =
+            |job: &&Job| job.sent.max(self.blocked).is_some_and(|at| at.elapsed() > limit);
+        let Some(job) = oldest.filter(is_late) else { return false };
         tracing::warn!(routing_key = %job.routing_key, "RabbitMQ does not confirm: its queues are checked");
         // The broker that checks is gone only when this lane is about to end too.
         drop(self.stuck.send(job.routing_key.clone()));

@@ -22,7 +22,8 @@ pub enum Mutant {
     NoAlternateExchange,
     /// Closes a channel right after its acknowledgements.
     NoBarrier,
-    /// Closes without waiting for confirms and acknowledgements.
+    /// Sends acknowledgements only when there are many, and closes without waiting for them or for
+    /// confirms.
     NoFlushOnClose,
 }
 

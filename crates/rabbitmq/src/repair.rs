@@ -7,8 +7,9 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use lapin::options::QueueDeleteOptions;
-use lapin::types::ShortString;
+use futures_util::future::join_all;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{FieldTable, ShortString};
 use tokio::sync::mpsc;
 use trunkline_core::{Group, Result, Topic};
 
@@ -19,8 +20,11 @@ use crate::names::PROBE;
 use crate::publish::failure;
 use crate::topology::GroupRecord;
 
-/// How long a queue may take to confirm: a thousand times what it needs.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long a queue may take to confirm: some thousand times what it needs.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How often a queue is asked before it is deleted: a question may be on its way just when the server stops
+/// taking any, and the next is then held back, which says nothing about the queue.
+const QUESTIONS: usize = 2;
 
 /// Checks the queues behind what was not confirmed, until the broker is gone.
 pub(crate) async fn repair(
@@ -55,11 +59,17 @@ pub(crate) fn behind(shared: &Shared, routing_key: &str) -> Vec<(Group, GroupRec
 }
 
 async fn check(shared: &Shared, group: &Group, record: &GroupRecord) {
-    for queue in shared.topology.queues(group, record) {
-        match shared.ask_to_confirm(queue.name.clone(), ANSWER).await {
+    let queues = shared.topology.queues(group, record);
+    // All at once: a publisher waits for its event meanwhile.
+    let asking = queues.into_iter().map(|queue| async {
+        let answer = shared.ask_often(&queue.name).await;
+        (queue.name, answer)
+    });
+    for (queue, answer) in join_all(asking).await {
+        match answer {
             Ok(()) | Err(Failed::Closed | Failed::Disconnected | Failed::Refused) => continue,
             Err(Failed::Unroutable) => {}
-            Err(Failed::NoConfirm) if delete(shared, queue.name).await => {}
+            Err(Failed::NoConfirm) if delete(shared, queue).await => {}
             Err(Failed::NoConfirm) => continue,
         }
         if let Err(error) = shared.restore_group(group, record).await {
@@ -69,6 +79,18 @@ async fn check(shared: &Shared, group: &Group, record: &GroupRecord) {
 }
 
 impl Shared {
+    /// Asks until there is an answer, and only so often.
+    async fn ask_often(&self, queue: &ShortString) -> Outcome {
+        let mut answer = Err(Failed::NoConfirm);
+        for _ in 0..QUESTIONS {
+            answer = self.ask_to_confirm(queue.clone(), ANSWER).await;
+            if answer != Err(Failed::NoConfirm) {
+                break;
+            }
+        }
+        answer
+    }
+
     /// Sends a message to a queue that means nothing and lives for no time.
     async fn ask_to_confirm(&self, queue: ShortString, limit: Duration) -> Outcome {
         let mut probe = Message::record(Vec::new()).header(PROBE, "1");
@@ -83,19 +105,34 @@ impl Shared {
     }
 }
 
-/// Deletes a queue that confirms nothing; false when that fails, and it is tried again later.
+/// Deletes a queue that confirms nothing; false when that fails or it lives, and it is tried again later.
 async fn delete(shared: &Shared, queue: ShortString) -> bool {
-    tracing::warn!(%queue, "a queue confirms nothing and is made again");
-    let deleted = try_delete(shared, queue).await;
-    if let Err(error) = &deleted {
-        tracing::warn!(%error, "a queue that confirms nothing cannot be deleted");
+    let deleted = try_delete(shared, queue.clone()).await;
+    match &deleted {
+        Ok(true) => tracing::warn!(%queue, "a queue that confirmed nothing is made again"),
+        Ok(false) => tracing::warn!(%queue, "a queue confirms nothing for now"),
+        Err(error) => {
+            tracing::warn!(%error, %queue, "a queue that confirms nothing cannot be deleted");
+        }
     }
-    deleted.is_ok()
+    matches!(deleted, Ok(true))
 }
 
-async fn try_delete(shared: &Shared, queue: ShortString) -> Result<()> {
+/// Deletes a queue unless it shows that it lives: a dead one counts neither events nor consumers. One that
+/// has lost its majority the server itself refuses to delete.
+async fn try_delete(shared: &Shared, queue: ShortString) -> Result<bool> {
+    let driver = |cause| crate::error::driver("repair", cause);
     let channel = shared.control_channel("repair").await?;
-    let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let looked = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await;
+    let outcome = match looked {
+        Ok(known) if known.message_count() > 0 || known.consumer_count() > 0 => Ok(false),
+        Ok(_) => {
+            let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
+            deleted.map(|_| true).map_err(driver)
+        }
+        Err(cause) => Err(driver(cause)),
+    };
     shared.leave(channel).await;
-    deleted.map(drop).map_err(|cause| crate::error::driver("repair", cause))
+    outcome
 }

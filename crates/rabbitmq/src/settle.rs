@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smol_str::SmolStr;
-use trunkline_core::{DeadLetter, Error, Event, Result, Settle, Settling, Verdict};
+use trunkline_core::{DeadLetter, Error, Event, Result, Revocation, Settle, Settling, Verdict};
 
 use crate::codec::{Message, encode};
 use crate::config::SLOTS;
@@ -64,6 +64,18 @@ impl Settle for Seat {
                 }))
             }
         }
+    }
+
+    fn is_revoked(&self, token: u64) -> bool {
+        lock(&self.inbox).out(token).is_none_or(|out| out.tap.is_dead())
+    }
+
+    fn revoked(&self, token: u64) -> Option<Revocation> {
+        let tap = lock(&self.inbox).out(token).map(|out| Arc::clone(&out.tap));
+        Some(match tap {
+            Some(tap) => Box::pin(async move { tap.died().await }),
+            None => Box::pin(std::future::ready(())),
+        })
     }
 
     fn release(&self, token: u64, event: Event, attempts: u32, redeliveries: u32) {

@@ -1,6 +1,7 @@
 //! One channel on one queue: which deliveries are out, and which acknowledgements are on their way.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct Tap {
     pub(crate) wake: Notify,
     /// Nothing is out any more.
     idle: Notify,
+    /// The channel is gone.
+    died: Notify,
     /// Who waits for an acknowledgement to land.
     landing: Mutex<Vec<oneshot::Sender<()>>>,
 }
@@ -82,6 +85,7 @@ impl Tap {
         self.shut();
         self.dead.store(true, Ordering::Release);
         self.idle.notify_waiters();
+        self.died.notify_waiters();
         // They learn that it did not land.
         drop(self.take_landing());
     }
@@ -90,6 +94,18 @@ impl Tap {
         let is_gone =
             |(live, channel): &(Live, Channel)| !live.is_up() || !channel.status().connected();
         self.dead.load(Ordering::Acquire) || self.ground.as_ref().is_some_and(is_gone)
+    }
+
+    /// Waits until the channel is gone.
+    pub(crate) async fn died(&self) {
+        loop {
+            let mut told = pin!(self.died.notified());
+            told.as_mut().enable();
+            if self.is_dead() {
+                return;
+            }
+            told.await;
+        }
     }
 
     pub(crate) fn hand_out(&self) {
@@ -160,6 +176,11 @@ impl Tap {
         let book = lock(&self.book);
         let is_all = book.floor + book.acks.len() as u64 == book.received;
         (book.unsent > 0, book.unsent > 0 && (is_all || book.unsent >= book.batch))
+    }
+
+    /// How many acknowledgements wait.
+    pub(crate) fn unsent(&self) -> usize {
+        lock(&self.book).unsent
     }
 
     /// How many acknowledgements the channel has seen.

@@ -45,7 +45,7 @@ const MUTANTS: &[(&str, Mutant, Caught)] = &[
     (
         "hand_over_by_cancel",
         Mutant::HandOverByCancel,
-        &[("broker/order_holds_while_members_come_and_go", "faults, first:")],
+        &[("broker/order_holds_while_members_come_and_go", "faults, first: number")],
     ),
     (
         "no_alternate_exchange",

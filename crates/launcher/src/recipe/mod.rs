@@ -2,7 +2,7 @@
 
 pub(crate) mod kafka;
 mod postgres;
-mod rabbitmq;
+pub(crate) mod rabbitmq;
 mod redis;
 
 use std::fmt::Write as _;

@@ -5,6 +5,10 @@ use crate::error::Result;
 use crate::folder;
 use crate::install;
 
+/// How soon a quorum queue that passes on what has expired offers it again where no confirm came, as when the
+/// queue it goes to had no leader yet after a restart: by default, 180 s.
+pub(crate) const PASS_ON_AGAIN: &str = "-rabbit dead_letter_worker_publisher_confirm_timeout 10000";
+
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
@@ -38,7 +42,9 @@ pub(super) fn prepare(place: Place<'_>) -> Result<Recipe> {
         ("RABBITMQ_DIST_PORT", distribution.number().to_string()),
         (
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
+            format!(
+                "-start_epmd false -kernel inet_dist_use_interface {{127,0,0,1}} {PASS_ON_AGAIN}"
+            ),
         ),
         ("ERL_EPMD_PORT", epmd.number().to_string()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),

@@ -60,7 +60,10 @@ async fn come_again(broker: &RabbitMqBroker, round: usize) -> Result<usize> {
 pub(crate) async fn acknowledgements_right_before_a_close_land(
     configure: impl FnOnce(RabbitMqConfig) -> RabbitMqConfig,
 ) -> Check {
-    let server = Server::start(Kind::RabbitMq)
+    // Blocks for as long as a server takes to start.
+    let server = tokio::task::spawn_blocking(|| Server::start(Kind::RabbitMq))
+        .await
+        .map_err(|cause| Failure::new(format!("the start of the server has ended: {cause}")))?
         .map_err(|cause| Failure::new(format!("the server does not start: {cause}")))?;
     let config = RabbitMqConfig::new(&server.url())?.with_partitions(1);
     let broker = RabbitMqBroker::connect(configure(config)).await?;

@@ -16,6 +16,8 @@ pub(crate) fn rabbitmqctl(port: &str, arguments: &[&str]) -> Result<String> {
         .arg("-q")
         .args(arguments)
         .envs(environment)
+        // Set by the server's own script, for what that starts: the tool would then load nothing.
+        .env_remove("RABBITMQ_ENV_LOADED")
         .output()
         .map_err(failed)?;
     let text = String::from_utf8_lossy(&answered.stdout);

@@ -1,6 +1,7 @@
 //! Exchanges, queues, virtual hosts and TLS as a configuration chooses them, on a real server.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod alarm;
 mod exchanges;
 mod existing;
 mod limits;
@@ -132,8 +133,12 @@ fn broadcast(pattern: &str) -> SubscribeOptions {
 }
 
 fn event(topic: &str, number: u64) -> Event {
+    keyed(topic, "k", number)
+}
+
+fn keyed(topic: &str, key: &str, number: u64) -> Event {
     let topic = Topic::new(topic).unwrap();
-    Event::from_data("t", topic, Data::json(number.to_string())).key("k").build().unwrap()
+    Event::from_data("t", topic, Data::json(number.to_string())).key(key).build().unwrap()
 }
 
 fn number(delivery: &Delivery) -> u64 {
