@@ -21,6 +21,19 @@ impl Member {
         self.desk.update(|book| book.ack_count() >= least)
     }
 
+    /// What is to be acknowledged now.
+    pub(crate) fn take_enough_acks(&self) -> Acks {
+        let mut acks = self.desk.update(Book::take_acks);
+        if self.shared.config.breaks(Mutant::NoFlush)
+            && let Some(last) = acks.places.pop()
+        {
+            // Whatever the number of events, there is always something that is thrown away.
+            self.desk
+                .update(|book| book.return_acks(Acks { places: vec![last], noted: Vec::new() }));
+        }
+        acks
+    }
+
     /// Adds the commands that acknowledge; returns how many.
     pub(crate) fn add_acks(&self, pipe: &mut Pipeline, acks: &Acks) -> usize {
         let before = pipe.len();

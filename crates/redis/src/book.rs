@@ -255,9 +255,14 @@ impl Book {
 
     /// Whether an entry that is out may still be settled: its partition is this member's.
     pub(crate) fn is_owned(&self, token: u64) -> bool {
-        let Some(out) = self.out.get(&token) else { return false };
-        let standing = self.standings.get(&out.place.partition);
-        standing.is_some_and(|s| s.until.is_none_or(|until| Instant::now() < until))
+        self.owned_until(token).is_some()
+    }
+
+    /// Until when that is so without another renewal, if it has an end; `None` when it is not.
+    pub(crate) fn owned_until(&self, token: u64) -> Option<Option<Instant>> {
+        let out = self.out.get(&token)?;
+        let until = self.standings.get(&out.place.partition)?.until;
+        until.is_none_or(|until| Instant::now() < until).then_some(until)
     }
 
     /// Ends a delivery that is acknowledged; the server is told later.

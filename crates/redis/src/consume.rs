@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use trunkline_core::{
-    BrokerPosition, Delivery, Error, ErrorKind, Event, Result, Settle, Settling, Subscription,
-    Verdict,
+    BrokerPosition, Delivery, Error, ErrorKind, Event, Result, Revocation, Settle, Settling,
+    Subscription, Verdict,
 };
 
 use crate::book::Book;
@@ -183,6 +183,25 @@ impl Settle for Handle {
             let back = book.peek(token).map(|out| held(out, event, attempts));
             book.finish(token, back)
         });
+    }
+
+    fn is_revoked(&self, token: u64) -> bool {
+        !lock(&self.0.book).is_owned(token)
+    }
+
+    fn revoked(&self, token: u64) -> Option<Revocation> {
+        let desk = Arc::clone(&self.0);
+        Some(Box::pin(async move {
+            loop {
+                let owned = lock(&desk.book).owned_until(token);
+                match owned {
+                    None => return,
+                    Some(Some(until)) => tokio::time::sleep_until(until).await,
+                    // Without a lease nobody takes it away.
+                    Some(None) => std::future::pending().await,
+                }
+            }
+        }))
     }
 
     fn position(&self, token: u64) -> Option<BrokerPosition> {

@@ -84,9 +84,10 @@ pub(crate) fn refusal(error: &RedisError) -> Option<&'static str> {
 
 /// The server said no.
 pub(crate) fn refused(operation: &'static str, text: &str) -> Error {
-    if text.contains("OOM") {
-        let message =
-            "the Redis server has reached its maxmemory: trim, add memory, or consume faster";
+    // In the words of the server: the letters may also stand in a name that it repeats.
+    if text.contains("command not allowed when used memory") {
+        let message = "the Redis server has reached its maxmemory, and gives nothing out either until \
+                       there is room: raise it, or remove what nobody needs";
         return Error::new(ErrorKind::Full, operation, message).with("answer", text);
     }
     let message = format!("the Redis server refused: {text}");

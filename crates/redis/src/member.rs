@@ -290,7 +290,7 @@ impl Member {
             return Ok(false);
         }
         let count = wanted.div_ceil(hot.max(1));
-        let acks = if has_acks { self.desk.update(Book::take_acks) } else { Acks::default() };
+        let acks = if has_acks { self.take_enough_acks() } else { Acks::default() };
         if let Err(error) = self.look_for_retries(&reading).await {
             self.desk.update(|book| book.return_acks(acks));
             return Err(error);

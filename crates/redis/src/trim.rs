@@ -101,16 +101,22 @@ impl State {
 }
 
 impl Marks {
-    /// The id before which entries are too many, as far as it is known.
+    /// The id before which entries are too many, as far as it is known. Of a stream that nothing was
+    /// added to since the last look it is not: no mark is due to come, and the server finds it.
     fn cut(&mut self, state: &State, length: u64) -> Option<EntryId> {
+        if self.0.back().is_some_and(|(added, _)| *added == state.added) {
+            return None;
+        }
         let gone = state.added.saturating_sub(length);
         let known = self.0.partition_point(|(added, _)| *added <= gone);
         let cut = known.checked_sub(1).and_then(|at| self.0.get(at)).map(|(_, id)| *id);
         // All but the newest of those before the cut have served.
         self.0.drain(..known.saturating_sub(1));
-        if self.0.back().is_none_or(|(added, _)| *added < state.added) {
-            self.0.push_back((state.added, state.last));
+        // A server that came back with less begins anew.
+        if self.0.back().is_some_and(|(added, _)| *added > state.added) {
+            self.0.clear();
         }
+        self.0.push_back((state.added, state.last));
         cut
     }
 }
@@ -131,5 +137,7 @@ mod tests {
         // The 50th was the last mark of which more than a hundred follow.
         assert_eq!(marks.cut(&state(170), 100), Some(EntryId { ms: 50, seq: 0 }));
         assert_eq!(marks.cut(&state(300), 100), Some(EntryId { ms: 170, seq: 0 }));
+        // Between 170 and 300 no mark will ever come.
+        assert_eq!(marks.cut(&state(300), 100), None);
     }
 }

@@ -1,8 +1,6 @@
 //! An event that keeps killing its process is told from its innocent neighbours.
 
-use std::time::Duration;
-
-use trunkline_core::{Broker as _, Delivery, SubscriptionExt as _};
+use trunkline_core::{Broker as _, BrokerExt as _, Delivery};
 
 use crate::{Place, event, group_of, next, number};
 
@@ -10,7 +8,7 @@ use crate::{Place, event, group_of, next, number};
 fn dies_with(place: &Place, killer: u64) -> (Vec<u64>, u32) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let config = place.config();
+    let config = place.config().with_partitions(1);
     let (handled, count, leaked) = runtime.block_on(async move {
         let broker = trunkline_redis::RedisBroker::connect(config).await.unwrap();
         let mut member = broker.subscribe(group_of(&["a"])).await.unwrap();
@@ -34,18 +32,18 @@ fn dies_with(place: &Place, killer: u64) -> (Vec<u64>, u32) {
 #[tokio::test]
 async fn a_killer_is_counted_and_its_neighbours_are_not() {
     let place = Place::new().await;
-    let broker = place.broker().await;
+    let config = place.config().with_partitions(1);
+    let broker = trunkline_redis::RedisBroker::connect(config).await.unwrap();
     // All of one partition, prefetched together, and the killer is in the middle.
     for number in 0..9 {
-        let options = trunkline_core::PublishOptions::default().with_partition(0);
-        let event = event("a", Some(&format!("k{number}")), number);
-        broker.publish(&[event], &options).await.into_result().unwrap();
+        broker.publish_one(&event("a", Some(&format!("k{number}")), number)).await.unwrap();
     }
     let mut counts = Vec::new();
     for _ in 0..4 {
-        let place = Place { prefix: place.prefix.clone(), raw: place.raw.clone() };
-        let died = tokio::task::spawn_blocking(move || dies_with(&place, 4)).await.unwrap();
+        let doomed = place.clone();
+        let died = tokio::task::spawn_blocking(move || dies_with(&doomed, 4)).await.unwrap();
         counts.push(died.1);
+        place.lapse("a").await;
     }
     assert!(counts.is_sorted() && counts[0] == 0 && counts[3] >= 3, "{counts:?}");
     let mut member = broker.subscribe(group_of(&["a"])).await.unwrap();
@@ -58,12 +56,15 @@ async fn a_killer_is_counted_and_its_neighbours_are_not() {
     };
     assert!(killer.redeliveries() >= 4, "{}", killer.redeliveries());
     killer.ack().await.unwrap();
-    let mut rest = Vec::new();
-    while let Ok(next) = tokio::time::timeout(Duration::from_millis(500), member.next()).await {
-        let delivery = next.unwrap().unwrap();
+    for neighbour in 5..9 {
+        let delivery = next(&mut member).await;
+        assert_eq!(number(&delivery), neighbour, "the neighbours behind the killer");
         assert!(delivery.redeliveries() <= 3, "a neighbour has {}", delivery.redeliveries());
-        rest.push(number(&delivery));
         delivery.ack().await.unwrap();
     }
-    assert_eq!(rest, [5, 6, 7, 8], "the neighbours behind the killer");
+    member.close(crate::SOON).await.unwrap();
+    let mut pending = redis::cmd("XPENDING");
+    pending.arg(place.key("a")).arg("g");
+    let (left, ..): (u64, redis::Value, redis::Value, redis::Value) = place.run(&pending).await;
+    assert_eq!(left, 0, "all was acknowledged, and nothing is left to come again");
 }

@@ -1,9 +1,10 @@
-//! What is particular to Redis Streams: trimming, foreign streams, crash counts, placement.
+//! What is particular to Redis Streams: trimming, foreign streams, crash counts, placement, a full server.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod crashes;
 mod deadlines;
 mod foreign;
+mod memory;
 mod placement;
 mod recovery;
 mod refusals;
@@ -23,27 +24,47 @@ use trunkline_redis::{RedisBroker, RedisConfig};
 /// One server for all of them; it ends with the test binary.
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(Kind::Redis).unwrap());
 
-/// Longer than anything here needs.
-const SOON: Duration = Duration::from_secs(10);
+/// Longer than anything here needs, on however slow a machine.
+const SOON: Duration = Duration::from_secs(60);
 
-/// A place of its own on the server.
+/// A place of its own on a server.
+#[derive(Clone)]
 struct Place {
+    url: String,
     prefix: String,
     raw: redis::aio::MultiplexedConnection,
 }
 
 impl Place {
     async fn new() -> Self {
-        let client = redis::Client::open(SERVER.url()).unwrap();
-        let raw = client.get_multiplexed_async_connection().await.unwrap();
-        Self { prefix: format!("p-{}-", EventId::generate()), raw }
+        Self::on(&SERVER, format!("p-{}-", EventId::generate())).await
     }
 
+    /// A server that is nobody else's, for what everybody on it notices.
+    async fn alone() -> (Server, Self) {
+        let server = Server::start(Kind::Redis).unwrap();
+        let place = Self::on(&server, String::new()).await;
+        (server, place)
+    }
+
+    async fn on(server: &Server, prefix: String) -> Self {
+        let client = redis::Client::open(server.url()).unwrap();
+        // The driver's own limits are shorter than a busy machine may take.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(SOON))
+            .set_response_timeout(Some(SOON));
+        let raw = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+        Self { url: server.url(), prefix, raw }
+    }
+
+    /// With a lease that no test outlives: one that lapses is taken away by hand.
     fn config(&self) -> RedisConfig {
-        RedisConfig::new(&SERVER.url())
+        RedisConfig::new(&self.url)
             .unwrap()
             .with_prefix(self.prefix.as_str())
-            .with_lease_ttl(Duration::from_millis(600))
+            .with_connect_timeout(SOON)
+            .with_publish_timeout(SOON)
+            .with_lease_ttl(2 * SOON)
             .with_discovery_interval(Duration::from_millis(100))
     }
 
@@ -57,6 +78,16 @@ impl Place {
 
     async fn run<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query_async(&mut self.raw.clone()).await.unwrap()
+    }
+
+    /// Ends the lease of a partition and the presence of whoever had it, as time would; members that
+    /// live look at once.
+    async fn lapse(&self, stream: &str) {
+        let lease = format!("{{{}}}..lease.g", self.key(stream));
+        self.run::<u64>(redis::cmd("DEL").arg(lease).arg(self.key("..members.g"))).await;
+        let mut wake = redis::cmd("XADD");
+        wake.arg(self.key("..wake.g")).arg("*").arg("released").arg(1);
+        self.run::<String>(&wake).await;
     }
 
     async fn length(&self, stream: &str) -> u64 {

@@ -9,8 +9,10 @@ use crate::{Place, SERVER, event};
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that nobody else can have, and at which nobody listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = taken.local_addr().unwrap().port();
     let config = RedisConfig::new(&format!("redis://ann:s3cret@127.0.0.1:{port}/0")).unwrap();
     let begun = std::time::Instant::now();
     let refused =

@@ -46,6 +46,9 @@ pub(crate) fn config(conditions: &BrokerConditions) -> Result<RedisConfig> {
 /// A lease lapses, and a member looks for what is free every third of it.
 const TAKEOVER: Duration = Duration::from_millis(2_700);
 
+/// How long the server may take to answer what is asked behind the broker's back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// An acknowledgement goes with the member's next command, which a busy machine answers within this.
 const ACK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -111,7 +114,12 @@ impl Behind {
     async fn new(conditions: &BrokerConditions) -> Result<Self> {
         let url = conditions.url.clone().unwrap_or_default();
         let client = redis::Client::open(url).map_err(failed)?;
-        let connection = client.get_multiplexed_async_connection().await.map_err(failed)?;
+        // The driver's own limits are shorter than a busy machine may take.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
+        let connection = connection.map_err(failed)?;
         Ok(Self { connection, prefix: conditions.prefix.clone() })
     }
 

@@ -100,7 +100,11 @@ impl Node {
         let client = redis::Client::open(format!("redis://{login}{}", self.address())).unwrap();
         let mut question = redis::cmd(command);
         question.arg(arguments);
-        let answer = match client.get_multiplexed_async_connection().await {
+        // The driver's own limits are shorter than a busy machine may take.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(crate::SOON))
+            .set_response_timeout(Some(crate::SOON));
+        let answer = match client.get_multiplexed_async_connection_with_config(&patient).await {
             Ok(mut connection) => question.query_async::<redis::Value>(&mut connection).await,
             Err(error) => Err(error),
         };

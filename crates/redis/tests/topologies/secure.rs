@@ -3,50 +3,35 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use trunkline_core::{Broker as _, BrokerExt as _, ErrorKind, Health};
 use trunkline_redis::{RedisBroker, RedisConfig};
+use trunkline_testing::{Authority, Certified};
 
 use crate::nodes::{Node, PASSWORD, free_port};
 use crate::{config, event, round_trip, subscribe};
 
-/// An authority that signs certificates for `localhost`.
-struct Authority(Issuer<'static, KeyPair>, String);
-
-impl Authority {
-    fn new() -> Self {
-        let mut own = CertificateParams::new([]).unwrap();
-        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = own.self_signed(&key).unwrap().pem();
-        Self(Issuer::new(own, key), pem)
-    }
-
-    /// Writes a certificate and its key into the folder; returns what makes a server use them.
-    fn certify(&self, folder: &Path) -> String {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        let write = |name: &str, pem: &str| -> PathBuf {
-            let path = folder.join(name);
-            std::fs::write(&path, pem).unwrap();
-            path
-        };
-        std::fs::create_dir_all(folder).unwrap();
-        format!(
-            "tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients no\n",
-            write("server.pem", &certificate.pem()).display(),
-            write("server.key", &key.serialize_pem()).display(),
-            write("authority.pem", &self.1).display(),
-        )
-    }
+/// Writes a certificate and its key into the folder; returns what makes a server use them.
+fn certify(authority: &Authority, folder: &Path) -> String {
+    let Certified { certificate, key } = authority.certify().unwrap();
+    let write = |name: &str, pem: &str| -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    std::fs::create_dir_all(folder).unwrap();
+    format!(
+        "tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients no\n",
+        write("server.pem", &certificate).display(),
+        write("server.key", &key).display(),
+        write("authority.pem", authority.pem()).display(),
+    )
 }
 
 /// A server with an account `ann`, its port for TLS, and who certified it.
 async fn secured() -> (Node, u16, Authority) {
-    let (authority, port) = (Authority::new(), free_port());
+    let (authority, port) = (Authority::new().unwrap(), free_port());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-tls-{port}"));
-    let certified = authority.certify(&folder);
+    let certified = certify(&authority, &folder);
     let account = "user ann on >s3cret ~* &* +@all\n";
     let node = Node::start(&format!("tls-port {port}\n{certified}{account}")).await;
     // It has read them.
@@ -65,7 +50,7 @@ async fn keys(node: &Node, database: u8) -> usize {
 async fn tls_an_account_and_a_database_are_used_also_after_a_reconnect() {
     let (node, port, authority) = secured().await;
     let url = format!("rediss://ann:s3cret@localhost:{port}/3");
-    let trusting = config(&url).with_ca_certificates(&authority.1).unwrap();
+    let trusting = config(&url).with_ca_certificates(authority.pem()).unwrap();
     let broker = RedisBroker::connect(trusting).await.unwrap();
     round_trip(&broker).await;
     assert_eq!(keys(&node, 0).await, 0, "nothing is outside the database of the URL");
@@ -91,13 +76,15 @@ async fn who_is_not_trusted_and_who_is_refused_are_errors_that_show_no_credentia
     let (_node, port, authority) = secured().await;
     let (host, address) = (format!("localhost:{port}"), format!("127.0.0.1:{port}"));
     let by = |url: &str| config(url).with_connect_timeout(Duration::from_secs(60));
-    let trusting = |url: &str| by(url).with_ca_certificates(&authority.1).unwrap();
-    let stranger = Authority::new().1;
+    let trusting = |url: &str| by(url).with_ca_certificates(authority.pem()).unwrap();
+    let stranger = Authority::new().unwrap();
     for (config, text) in [
         // The usual roots do not know the authority, nor does another one.
         (by(&format!("rediss://ann:s3cret@{host}")), "`ca_file`"),
         (
-            by(&format!("rediss://ann:s3cret@{host}")).with_ca_certificates(&stranger).unwrap(),
+            by(&format!("rediss://ann:s3cret@{host}"))
+                .with_ca_certificates(stranger.pem())
+                .unwrap(),
             "`ca_file`",
         ),
         // Its certificate is for another name.
@@ -119,15 +106,14 @@ async fn who_is_not_trusted_and_who_is_refused_are_errors_that_show_no_credentia
 
 #[test]
 fn certificates_to_trust_need_a_url_with_tls_and_sound_text() {
-    let pem = Authority::new().1;
+    let authority = Authority::new().unwrap();
+    let pem = authority.pem();
     let trust = |url: &str, pem: &str| RedisConfig::new(url).unwrap().with_ca_certificates(pem);
-    assert!(trust("rediss+cluster://a,b", &pem).is_ok());
+    assert!(trust("rediss+cluster://a,b", pem).is_ok());
     let broken = "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n";
-    for (url, pem) in [
-        ("redis://ann:hunter2@a", pem.as_str()),
-        ("rediss://ann:hunter2@a", ""),
-        ("rediss://a", broken),
-    ] {
+    for (url, pem) in
+        [("redis://ann:hunter2@a", pem), ("rediss://ann:hunter2@a", ""), ("rediss://a", broken)]
+    {
         let error = trust(url, pem).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");

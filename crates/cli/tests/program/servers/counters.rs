@@ -23,7 +23,8 @@ impl Scene {
         let text = format!(
             "[broker]\ntype = \"{}\"\nurl = \"{}\"\n[channels.test]\ntopics = [\"count.#\"]\n\
              consumers = [\"count\"]\nconcurrency = 4\n\
-             retry = {{ attempts = 2, initial_delay_ms = 1, max_delay_ms = 1 }}\n",
+             retry = {{ attempts = 2, initial_delay_ms = 1, max_delay_ms = 1 }}\n\
+             [bus]\npublish_timeout_ms = 60000\n",
             server.kind().name(),
             server.url(),
         );

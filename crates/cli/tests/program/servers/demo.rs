@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -82,20 +83,26 @@ pub(super) fn two_kills_of_the_server_lose_nothing_and_keep_the_order(kind: Kind
     command.args(["--input", "-"]).stdin(Stdio::piped());
     let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = running.stdin.take().unwrap();
-    let (running, is_over) =
-        (thread::spawn(move || running.wait_with_output()), AtomicBool::new(false));
+    let running = thread::spawn(move || running.wait_with_output());
+    let (flows, is_over) = (Barrier::new(2), AtomicBool::new(false));
     // Events come until both kills are over, however long the server takes to serve again.
     let sent = thread::scope(|scope| {
         let sending = scope.spawn(|| {
-            let mut sent: u64 = 0;
+            let event = |n: u64| line("kills.a", &format!("k{n}"), &format!("key-{}", n % 20));
+            // More than a pipe holds: when all are written, the demo is well under way.
+            let mut sent: u64 = 1_500;
+            let first: String = (0..sent).map(event).collect();
+            let written = input.write_all(first.as_bytes());
+            flows.wait();
+            written.expect("the demo reads its input");
             while !is_over.load(Ordering::Relaxed) {
-                let line = line("kills.a", &format!("k{sent}"), &format!("key-{}", sent % 20));
-                input.write_all(line.as_bytes()).expect("the demo reads its input");
+                input.write_all(event(sent).as_bytes()).expect("the demo reads its input");
                 sent += 1;
                 thread::sleep(Duration::from_millis(20));
             }
             sent
         });
+        flows.wait();
         for _kill in 0..2 {
             thread::sleep(Duration::from_secs(5));
             server.kill().unwrap();

@@ -76,8 +76,9 @@ pub(super) struct Running {
     lines: mpsc::Receiver<String>,
 }
 
-/// How long a line may take: longer than a server takes to hand a partition over.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a line may take: longer than a server takes to hand a partition over, however busy the
+/// machine is.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 impl Running {
     pub(super) fn start(command: &mut Command) -> Self {

@@ -8,6 +8,9 @@ use trunkline_launcher::Kind;
 use super::scene::{Running, at, finish, ids, line, objects, shared};
 use crate::support::file;
 
+/// Seconds that no start and no hand-over takes, however busy the machine is.
+const LONG: &str = "240";
+
 pub(super) fn what_is_published_is_what_is_subscribed(kind: Kind) {
     let server = shared(kind);
     let program = || at(server, "travel.#", &["travel"]);
@@ -18,7 +21,7 @@ pub(super) fn what_is_published_is_what_is_subscribed(kind: Kind) {
     let published = finish(program().args(publish.concat()));
     let id = published.ends_with(0).stdout.trim().to_owned();
     let subscribe = ["subscribe", "travel.#", "--group", "travel", "--json", "--count", "1"];
-    let subscribed = finish(program().args(subscribe).args(["--timeout", "60"]));
+    let subscribed = finish(program().args(subscribe).args(["--timeout", LONG]));
     let events = objects(&subscribed.ends_with(0).stdout);
     assert_eq!(events.len(), 1, "{events:?}");
     let event = &events[0];
@@ -29,7 +32,7 @@ pub(super) fn what_is_published_is_what_is_subscribed(kind: Kind) {
     let second = finish(program().args(["publish", "travel.shipped", "--json", "--data", "7"]));
     let second = second.ends_with(0).report();
     assert_eq!(second["topic"], "travel.shipped");
-    let people = ["subscribe", "travel.#", "--group", "travel", "--count", "1", "--timeout", "60"];
+    let people = ["subscribe", "travel.#", "--group", "travel", "--count", "1", "--timeout", LONG];
     let seen = finish(program().args(people));
     let text = &seen.ends_with(0).stdout;
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -65,7 +68,7 @@ pub(super) fn subscribe_pipes_into_publish(kind: Kind) {
 
     let mut target = there();
     target.args(["subscribe", "pipe.#", "--group", "target", "--json", "--count", &count]);
-    let seen = finish(target.args(["--timeout", "60"]));
+    let seen = finish(target.args(["--timeout", LONG]));
     let seen = ids(&seen.ends_with(0).stdout);
     for key in 0..5 {
         let of_key = |id: &&String| id[5..].parse::<usize>().unwrap() % 5 == key;
@@ -89,7 +92,7 @@ pub(super) fn bad_lines_are_named_and_the_rest_flows(kind: Kind) {
     let told: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("rejected")).collect();
     assert!(told[0].contains("line 2 of ") && told[1].contains("line 3 of "), "{told:?}");
     let subscribe = ["subscribe", "bad.#", "--group", "bad", "--json", "--count", "2"];
-    let seen = finish(program().args(subscribe).args(["--timeout", "60"]));
+    let seen = finish(program().args(subscribe).args(["--timeout", LONG]));
     assert_eq!(ids(&seen.ends_with(0).stdout), ["b1", "b2"]);
 }
 
@@ -100,7 +103,7 @@ pub(super) fn a_subscriber_without_a_group_prints_what_comes_from_now_on(kind: K
     let publish = |topic: &str| finish(program().args(["publish", topic, "--data", "1"]));
     publish("live.before").ends_with(0);
     let mut log = program();
-    log.args(["subscribe", "live.#", "--json", "--count", "1", "--timeout", "90"]);
+    log.args(["subscribe", "live.#", "--json", "--count", "1", "--timeout", LONG]);
     let running = Running::start(&mut log);
     // Whether it listens already is seen only by what it prints: events come until one is printed.
     let mut sent = Vec::new();
