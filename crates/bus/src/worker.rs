@@ -10,9 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use trunkline_core::{
-    DeadLetter, Delivery, Error, ErrorKind, FailureCause, Revocation, Unsettled,
-};
+use trunkline_core::{DeadLetter, Delivery, Error, ErrorKind, FailureCause, Revocation, Unsettled};
 
 use crate::context::Context;
 use crate::handler::{Handler, HandlerError, Incoming};

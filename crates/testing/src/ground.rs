@@ -11,6 +11,10 @@ use crate::failure::{Check, Failure};
 use crate::fixture::Fixture;
 use crate::property::{SERVER_TIME_LIMIT, TIME_LIMIT};
 
+/// The password that no text of a broker may show. Fixtures of backends whose URL holds none may give it
+/// to their brokers in another way.
+pub(crate) const PASSWORD: &str = "hunter2-is-secret";
+
 /// How long the broker of a property may take to close.
 const CLOSE: Duration = Duration::from_secs(10);
 
@@ -57,7 +61,7 @@ impl Ground {
             Some(running) => running.url(),
             None => server.insert(start(kind)?).url(),
         };
-        Ok(placed(conditions, url))
+        Ok(placed(conditions, with_password(kind, &url)))
     }
 
     /// The subject of a property, to be closed at its end where others use the server after it.
@@ -89,6 +93,14 @@ pub(crate) fn placed(mut conditions: BrokerConditions, url: String) -> BrokerCon
     conditions.url = Some(url);
     conditions.prefix = fresh_prefix();
     conditions
+}
+
+/// The address with a password, where a server without users takes any: so it can be seen to leak.
+fn with_password(kind: Kind, url: &str) -> String {
+    match kind {
+        Kind::Redis => url.replacen("://", &format!("://default:{PASSWORD}@"), 1),
+        _ => url.to_owned(),
+    }
 }
 
 fn fresh_prefix() -> String {

@@ -51,6 +51,7 @@
 //! by the others. A property that cannot run without what a broker lacks is excused: the run prints each
 //! excuse with its reason, and their count, and fails when [`Suite::may_skip`] does not allow it.
 
+mod authority;
 pub mod broker;
 pub mod bus;
 mod failure;
@@ -68,6 +69,7 @@ pub mod store;
 mod suite;
 pub mod twin;
 
+pub use authority::{Authority, Certified};
 pub use failure::{Check, Failure};
 pub use fixture::Fixture;
 pub use hooks::RawHeaders;

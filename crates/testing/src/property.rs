@@ -65,7 +65,22 @@ impl<T: Send + 'static, C: Clone> Property<T, C> {
         U: Into<T> + Send + 'static,
     {
         // So that a property says itself what it missed, before its time is up.
-        run_alone(limit, PATIENCE.scope(limit / 2, self.checked(factory)))
+        self.check_with_patience(factory, limit, limit / 2)
+    }
+
+    /// The same, where `patience` is the most that is waited for anything.
+    pub(crate) fn check_with_patience<F, Fut, U>(
+        &self,
+        factory: F,
+        limit: Duration,
+        patience: Duration,
+    ) -> Check
+    where
+        F: FnOnce(C) -> Fut,
+        Fut: Future<Output = Result<Fixture<U>>> + Send + 'static,
+        U: Into<T> + Send + 'static,
+    {
+        run_alone(limit, PATIENCE.scope(patience, self.checked(factory)))
     }
 
     /// Puts a fresh subject of `factory` to the test, and cleans up after it.

@@ -16,7 +16,9 @@ use crate::faults::{self, Arena, Lanes, OwnServer};
 use crate::fixture::Fixture;
 use crate::ground::Ground;
 use crate::member::Members;
-use crate::property::{Property, TIME_LIMIT, run_alone};
+#[cfg(doc)]
+use crate::property::TIME_LIMIT;
+use crate::property::{Property, run_alone};
 use crate::record::Record;
 use crate::store::{self, StoreLimits};
 
@@ -238,13 +240,15 @@ impl Suite {
 
     /// Adds one more test of a backend, such as that its data survives a restart.
     ///
-    /// It runs as the properties do: on a runtime of its own, within [`TIME_LIMIT`].
+    /// It runs as the properties do: on a runtime of its own, within [`TIME_LIMIT`], or within five times
+    /// as long after [`Suite::on`], as it may start a server.
     #[must_use]
     pub fn case<Fut>(mut self, name: &str, check: impl FnOnce() -> Fut + Send + 'static) -> Self
     where
         Fut: Future<Output = Check> + Send + 'static,
     {
-        let trial = self.trial(name.to_owned(), move || run_alone(TIME_LIMIT, check()));
+        let limit = self.ground.limit();
+        let trial = self.trial(name.to_owned(), move || run_alone(limit, check()));
         self.trials.push(trial);
         self
     }

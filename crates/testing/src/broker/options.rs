@@ -7,6 +7,7 @@ use trunkline_core::{Broker, ErrorKind, OnFull, Pattern, PublishOptions, Subscri
 use super::refusal::{ensure_publish_refused, ensure_subscribe_refused};
 use super::{BrokerProperty, Subject, numbered, promise};
 use crate::failure::{Check, ensure, ensure_eq};
+use crate::ground::PASSWORD;
 
 pub(super) fn properties<B: Broker>() -> Vec<BrokerProperty<B>> {
     vec![
@@ -66,6 +67,7 @@ async fn its_debug_output_holds_no_credential<B: Broker>(subject: Subject<B>) ->
     let debug = format!("{:?}", subject.broker);
     let health = format!("{:?}", subject.broker.health().await);
     for text in [debug, health] {
+        ensure!(!text.contains(PASSWORD), "the password is shown");
         // The user part of a URL: `scheme://user:password@host`.
         for url in text.split("://").skip(1) {
             let authority = url.split(['/', '"', ' ']).next().unwrap_or_default();

@@ -232,7 +232,7 @@ async fn ensure_ordered<B: Broker>(subject: Subject<B>, rounds: usize, count: u6
         members.spawn(async move {
             let habit = Habit { batch: 3 + member * 2, rounds: rounds + member };
             if let Err(failure) = keep_working(&subject, &ledger, member, options, habit).await {
-                ledger.fault(failure.to_string());
+                ledger.fault(format!("member {member} failed: {failure}"));
             }
         });
     }

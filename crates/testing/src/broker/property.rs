@@ -113,6 +113,25 @@ impl<B: Broker> BrokerProperty<B> {
         self.property.check(factory, limit)
     }
 
+    /// The same, where `patience` is the most that is waited for anything: what is broken is found out
+    /// sooner, and still has the time to come as far as its fault.
+    ///
+    /// # Errors
+    /// As [`BrokerProperty::check`].
+    pub fn check_with_patience<F, Fut, U>(
+        &self,
+        factory: F,
+        limit: Duration,
+        patience: Duration,
+    ) -> Check
+    where
+        F: FnOnce(BrokerConditions) -> Fut,
+        Fut: Future<Output = Result<Fixture<U>>> + Send + 'static,
+        U: Into<Subject<B>> + Send + 'static,
+    {
+        self.property.check_with_patience(factory, limit, patience)
+    }
+
     pub(crate) fn into_inner(self) -> Property<Subject<B>, BrokerConditions> {
         self.property
     }

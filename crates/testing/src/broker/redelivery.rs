@@ -118,7 +118,8 @@ async fn a_retry_in_one_group_leaves_other_groups_alone<B: Broker>(subject: Subj
     ack(expect_attempts(&mut failing, 0, 1).await?).await
 }
 
-const DELAY: Duration = Duration::from_millis(100);
+/// Longer than a thread stands still on a machine that is busy, which sees nothing of what comes early.
+const DELAY: Duration = Duration::from_millis(500);
 
 async fn a_delayed_retry_is_not_early_and_carries_its_attempts<B: Broker>(
     subject: Subject<B>,
@@ -144,7 +145,8 @@ async fn a_delayed_retry_holds_nobody_up<B: Broker>(subject: Subject<B>) -> Chec
     subject.publish(&spread(&topic, 10, 0..10)?).await?;
     let first = member.next().await?;
     let late = number(first.event())?;
-    retry(first, DELAY, 1).await?;
+    // Longer than it takes to take the others.
+    retry(first, 4 * DELAY, 1).await?;
     let mut others: Vec<u64> = (0..10).filter(|at| *at != late).collect();
     member.expect_all(others.drain(..)).await?;
     ack(expect_attempts(&mut member, late, 1).await?).await

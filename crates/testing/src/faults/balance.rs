@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use trunkline_core::{Broker, Event, Topic};
 
-use super::leave::{joined, leaves};
+use super::leave::{JOINS, leaves};
 use super::ledger::Ledger;
 use super::property::on_everybodys_server;
 use super::{FaultProperty, Scene};
 use crate::broker::{Subject, numbered, patience};
 use crate::failure::{Check, Failure, ensure, ensure_eq};
-use crate::member::{Line, Orders, Reports, Role};
+use crate::member::{Line, MemberProcess, Orders, Report, Reports, Role};
 
 pub(super) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
     vec![on_everybodys_server!(members_share_the_partitions_evenly_within_five_seconds)]
 }
 
-/// How soon after a member came or went.
+/// How soon after a member asked to join or was told to go.
 const SHARED: Duration = Duration::from_secs(5);
 
 /// A group that tells, round by round, which member has which partition.
@@ -43,7 +43,7 @@ impl<B: Broker> Group<'_, B> {
         self.subject.publish(&events.collect::<Result<Vec<Event>, _>>()?).await?;
         let (mut shares, mut missing) =
             (BTreeMap::<usize, BTreeSet<u64>>::new(), numbers.clone().collect::<BTreeSet<u64>>());
-        let all = |report: &crate::member::Report| {
+        let all = |report: &Report| {
             if let Line::Run { starts: true, number, .. } = &report.line
                 && missing.remove(number)
             {
@@ -53,6 +53,22 @@ impl<B: Broker> Group<'_, B> {
         };
         self.reports.until(patience(), "an event of each partition has come", all).await?;
         Ok(shares)
+    }
+
+    /// Starts a member and waits until it has joined; answers when it asked to, as the start of a process
+    /// takes as long as the machine likes.
+    async fn joins(&mut self, orders: &Orders) -> Result<(MemberProcess, Instant), Failure> {
+        let member = self.reports.start(orders)?;
+        let number = member.number();
+        let mut asked = Instant::now();
+        for line in [Line::Joining, Line::Ready] {
+            let is_there = |report: &Report| report.member == number && report.line == line;
+            self.reports.until(JOINS, "a member has joined", is_there).await?;
+            if line == Line::Joining {
+                asked = Instant::now();
+            }
+        }
+        Ok((member, asked))
     }
 
     /// Fails unless just these members have a part, none of them more than one partition more than
@@ -96,14 +112,14 @@ async fn members_share_the_partitions_evenly_within_five_seconds<B: Broker>(
     let mut members = Vec::new();
     // From one member to three, and from three to two.
     for count in 1..=3 {
-        members.push(joined(&mut group.reports, &mut unused, &orders).await?);
-        if count != 2 || scene.variation().rounds() > 1 {
-            let here: Vec<usize> = (0..count).collect();
-            group.until_even(&here, Instant::now()).await?;
-        }
+        let (member, asked) = group.joins(&orders).await?;
+        members.push(member);
+        let here: Vec<usize> = (0..count).collect();
+        group.until_even(&here, asked).await?;
     }
+    let told = Instant::now();
     leaves(&mut group.reports, &mut unused, members.remove(0)).await?;
-    group.until_even(&[1, 2], Instant::now()).await?;
+    group.until_even(&[1, 2], told).await?;
     // It stays so: nothing is handed about any more.
     let (shares, again) = (group.round().await?, group.round().await?);
     ensure_eq!(shares, again, "who has what, one round after the other");

@@ -14,9 +14,7 @@ use trunkline_core::{Broker, Event, PublishOptions, RetryClass, Topic, Typed};
 use super::load::{Flow, publish_all};
 use super::property::on_its_own_server;
 use super::{FaultProperty, Scene};
-use crate::broker::{
-    Need, Subject, Taker, ack, eventually, keyed, number, numbered, patience, spread,
-};
+use crate::broker::{Need, Subject, Taker, ack, eventually, keyed, number, numbered, patience};
 use crate::bus::stage::{Log, Seen, Step, log, spread_steps};
 use crate::failure::{Check, Failure, ensure, ensure_eq};
 use crate::server::LiveServer;
@@ -48,9 +46,43 @@ struct Accepted {
     numbers: Mutex<BTreeSet<u64>>,
     next: AtomicU64,
     stop: AtomicBool,
+    is_delayed: bool,
 }
 
 impl Accepted {
+    /// As many of them as come due at one time or another, a few at every moment.
+    const DELAYS: u64 = 40;
+
+    /// What an event is published with: none comes due at the same moment as the next one.
+    fn options(&self, number: u64) -> PublishOptions {
+        let delay = Duration::from_millis(300 + 10 * (number % Self::DELAYS));
+        let options = PublishOptions::default();
+        if self.is_delayed { options.with_delay(delay) } else { options }
+    }
+
+    /// So many publishers at the same time.
+    fn publishers<B: Broker>(
+        self: &Arc<Self>,
+        count: usize,
+        subject: &Subject<B>,
+        topic: &Topic,
+    ) -> JoinSet<Check> {
+        let publisher = |_| {
+            let (accepted, subject, topic) = (Arc::clone(self), subject.clone(), topic.clone());
+            async move { accepted.publish_on(&subject, &topic).await }
+        };
+        (0..count).map(publisher).collect()
+    }
+
+    /// Ends the publishers and answers what has to come.
+    async fn all(&self, mut publishers: JoinSet<Check>) -> Result<BTreeSet<u64>, Failure> {
+        self.stop.store(true, Ordering::SeqCst);
+        while let Some(ended) = publishers.join_next().await {
+            ended.map_err(|cause| Failure::new(format!("a publisher stopped: {cause}")))??;
+        }
+        Ok(self.numbers.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
     fn count(&self) -> u64 {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
@@ -60,7 +92,7 @@ impl Accepted {
         while !self.stop.load(Ordering::SeqCst) {
             let number = self.next.fetch_add(1, Ordering::SeqCst);
             let event = [numbered(topic, Some(&format!("key-{}", number % 40)), number)?];
-            let result = subject.broker.publish(&event, &PublishOptions::default()).await;
+            let result = subject.broker.publish(&event, &self.options(number)).await;
             if result.is_ok() {
                 self.numbers.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
             } else {
@@ -76,12 +108,7 @@ async fn what_was_accepted_survives_a_kill_of_the_server<B: Broker>(scene: Scene
     let topic = subject.topic("a")?;
     subject.declare("g", &topic).await?;
     let accepted = Arc::new(Accepted::default());
-    let mut publishers = JoinSet::new();
-    for _ in 0..4 {
-        let (subject, topic) = (subject.clone(), topic.clone());
-        let accepted = Arc::clone(&accepted);
-        publishers.spawn(async move { accepted.publish_on(&subject, &topic).await });
-    }
+    let publishers = accepted.publishers(4, &subject, &topic);
     for kill in 0..scene.variation().kills() {
         let enough = accepted.count() + 100 + 70 * kill;
         let flows = || async { Ok(accepted.count() >= enough) };
@@ -91,11 +118,7 @@ async fn what_was_accepted_survives_a_kill_of_the_server<B: Broker>(scene: Scene
     let enough = accepted.count() + 100;
     let flows = || async { Ok(accepted.count() >= enough) };
     eventually(2 * patience(), "publishers get on after the restart", flows).await?;
-    accepted.stop.store(true, Ordering::SeqCst);
-    while let Some(ended) = publishers.join_next().await {
-        ended.map_err(|cause| Failure::new(format!("a publisher stopped: {cause}")))??;
-    }
-    let mut missing = accepted.numbers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut missing = accepted.all(publishers).await?;
     take_all(&mut subject.join("g", &topic).await?, &mut missing).await
 }
 
@@ -339,22 +362,34 @@ async fn a_group_without_members_keeps_what_waits_through_a_kill_of_the_server<B
     Ok(())
 }
 
+/// How many events wait for a group, where the server says so: one that comes back may leave it open.
+async fn waiting<B: Broker>(subject: &Subject<B>, group: &str) -> Result<Option<u64>, Failure> {
+    let group = subject.group(group)?;
+    match subject.admin()?.groups().await {
+        Err(error) if error.retry() == RetryClass::Transient => Ok(None),
+        groups => Ok(groups?.iter().find(|info| info.name == group).map(|info| info.lag)),
+    }
+}
+
 async fn delayed_events_survive_a_kill_while_they_come_due<B: Broker>(scene: Scene<B>) -> Check {
-    const COUNT: u64 = 2_000;
-    const STEPS: u64 = 10;
+    /// How many are to come due between two kills.
+    const DUE: u64 = 150;
     let (subject, server) = (scene.process().await?, scene.server()?);
     let topic = subject.topic("a")?;
     subject.declare("g", &topic).await?;
-    let begun = Instant::now();
-    for step in 0..STEPS {
-        let delay = Duration::from_millis(3_000 + 100 * step).saturating_sub(begun.elapsed());
-        let numbers = step * COUNT / STEPS..(step + 1) * COUNT / STEPS;
-        let options = PublishOptions::default().with_delay(delay);
-        subject.publish_with(&spread(&topic, 40, numbers)?, &options).await?;
+    let accepted = Arc::new(Accepted { is_delayed: true, ..Accepted::default() });
+    // Whenever the server dies, some wait to come due, some just do, and some have.
+    let publishers = accepted.publishers(16, &subject, &topic);
+    for kill in 0..2 + scene.variation().kills() {
+        // More than had been accepted at the last kill, so that some of those since have come due.
+        let enough = accepted.count() + DUE + 70 * kill;
+        let deadline = Instant::now() + 2 * patience();
+        while waiting(&subject, "g").await?.is_none_or(|waiting| waiting < enough) {
+            ensure!(Instant::now() < deadline, "{enough} events have not come due");
+            sleep(Duration::from_millis(20)).await;
+        }
+        kill_and_restart(&scene, &server).await?;
     }
-    let amid = Duration::from_millis(scene.variation().later(3_400, 150));
-    tokio::time::sleep_until(begun + amid).await;
-    kill_and_restart(&scene, &server).await?;
-    let mut missing = (0..COUNT).collect();
+    let mut missing = accepted.all(publishers).await?;
     take_all(&mut subject.join("g", &topic).await?, &mut missing).await
 }

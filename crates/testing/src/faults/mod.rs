@@ -16,6 +16,7 @@ mod outages;
 mod pairs;
 mod peace;
 mod property;
+mod revoked;
 mod scene;
 mod variation;
 
@@ -36,6 +37,7 @@ pub(crate) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
         kills::properties(),
         outages::properties(),
         cuts::properties(),
+        revoked::properties(),
     ]
     .into_iter()
     .flatten()

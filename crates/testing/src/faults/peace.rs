@@ -16,6 +16,7 @@ use super::property::on_everybodys_server;
 use super::{FaultProperty, Scene};
 use crate::broker::{SOON, Subject, ack, eventually, keyed, number, patience, quiet, spread};
 use crate::failure::{Check, Failure, ensure};
+use crate::ground::PASSWORD;
 
 pub(super) fn properties<B: Broker>() -> Vec<FaultProperty<B>> {
     vec![
@@ -91,7 +92,7 @@ async fn a_group_deleted_underneath_is_made_again<B: Broker>(scene: Scene<B>) ->
     member.expect(0..before).await?;
     subject.hooks.remove_group(subject.group("g")?).await?;
     // What comes in between may be lost, or refused, where the broker keeps no history; afterwards
-    // nothing is.
+    // nothing is. With a history all that was accepted comes.
     let deadline = Instant::now() + patience();
     let mut next = before;
     let first = loop {
@@ -109,6 +110,11 @@ async fn a_group_deleted_underneath_is_made_again<B: Broker>(scene: Scene<B>) ->
         let outcome = published.into_result();
         ensure!(Instant::now() < deadline, "the group was not made again; a publish: {outcome:?}");
     };
+    let has_history = subject.expected.history;
+    ensure!(
+        !has_history || first == before,
+        "number {before} was accepted, and {first} came first"
+    );
     // Where it was made again from the beginning, its history comes again, in order.
     publish_all(&subject, &keyed(&topic, "k", next..next + 20)?).await?;
     let mut latest = first;
@@ -122,7 +128,6 @@ async fn a_group_deleted_underneath_is_made_again<B: Broker>(scene: Scene<B>) ->
 }
 
 const USER: &str = "somebody";
-const PASSWORD: &str = "hunter2-is-secret";
 
 /// The URL with this user and password, and perhaps another port.
 fn with_login(url: &str, port: Option<u16>) -> Result<String, Failure> {

@@ -19,7 +19,7 @@ pub(crate) struct Orders {
     pub(crate) topics: Vec<String>,
     /// How long each handler runs.
     pub(crate) handle_ms: u64,
-    /// Events of these numbers are handled without an end.
+    /// Events of these numbers are handled until the member is told to let go, which may be never.
     pub(crate) holds: Range<u64>,
     /// Whether every first attempt fails, to be made again after [`Orders::retry_ms`].
     pub(crate) fails_first: bool,
@@ -42,6 +42,8 @@ pub(crate) enum Role {
 /// One line that a member printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
+    /// A bare subscription has its broker and asks to join.
+    Joining,
     /// It has joined.
     Ready,
     /// A handler began or ended.
@@ -58,6 +60,7 @@ impl Line {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let line = match words.next()? {
+            "joining" => Self::Joining,
             "ready" => Self::Ready,
             "left" => Self::Left,
             "failed" => Self::Failed(words.collect::<Vec<_>>().join(" ")),

@@ -134,6 +134,11 @@ impl MemberProcess {
         self.signal("STOP").await
     }
 
+    /// Has it end the handlers of what it holds; one that is stopped does so as soon as it goes on.
+    pub(crate) async fn let_go(&self) -> Check {
+        self.signal("USR1").await
+    }
+
     /// Lets it go on.
     pub(crate) async fn go_on(&self) -> Check {
         self.signal("CONT").await

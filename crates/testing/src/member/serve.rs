@@ -142,9 +142,12 @@ async fn serve_bus<B: Broker>(broker: B, orders: &Orders) -> Check {
 }
 
 async fn handle(event: &Event, attempt: u32, orders: &Orders) -> Result<(), std::io::Error> {
+    let is_held = number(event).is_ok_and(|number| orders.holds.contains(&number));
+    // Listens before the parent knows that the event is held, so that it misses no word of it.
+    let mut let_go = if is_held { Some(signal(SignalKind::user_defined1())?) } else { None };
     say_run("start", event, attempt);
-    if number(event).is_ok_and(|number| orders.holds.contains(&number)) {
-        std::future::pending::<()>().await;
+    if let Some(let_go) = &mut let_go {
+        let_go.recv().await;
     }
     tokio::time::sleep(Duration::from_millis(orders.handle_ms)).await;
     say_run("end", event, attempt);
@@ -159,6 +162,7 @@ async fn serve_subscription<B: Broker>(broker: B, orders: &Orders) -> Check {
     let topics = topics.collect::<Result<Vec<_>>>()?;
     let options = SubscribeOptions::group(Group::new(orders.group.as_str())?, topics)
         .with_prefetch(orders.prefetch);
+    say("joining");
     let mut subscription = broker.subscribe(options).await?;
     say("ready");
     let mut running = JoinSet::new();

@@ -178,7 +178,7 @@ impl Desk {
                 settle_now(sound.retry(after.max(SHORT), attempts))
             }
             (Fault::RetriesEarly, Verdict::Retry { after, attempts }) => {
-                settle_now(sound.retry(after / 4, attempts))
+                settle_now(sound.retry(after / 10, attempts))
             }
             (_, Verdict::Retry { after, attempts }) => settle_now(sound.retry(after, attempts)),
             (Fault::LosesDeadLetters, Verdict::Reject(_)) => settle_now(sound.ack()),

@@ -11,11 +11,14 @@ use trunkline_testing::{Check, Fixture, bus};
 
 use crate::mutant::{Fault, Mutant, pinned};
 
-/// Longer than a sound broker in memory needs for any property.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Longer than a broker in memory needs for any property.
+const LIMIT: Duration = Duration::from_secs(30);
 
-/// Some mutants are found out by waiting for what never comes, so there is less patience with them; a
-/// property waits for anything at most half of it, and then says what is missing.
+/// How long a sound broker is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Some mutants are found out by waiting for what never comes, so there is less patience with them: it is
+/// still longer than a thread stands still on a machine that is busy.
 const SHORT: Duration = Duration::from_secs(2);
 
 fn both_halves() -> Vec<BrokerProperty<Mutant>> {
@@ -27,15 +30,15 @@ fn verdict(fault: Fault, property: &str) -> Check {
     let all = both_halves();
     let property = all.iter().find(|known| known.name() == property);
     let property = property.unwrap_or_else(|| panic!("there is no such property"));
-    let limit = match fault {
+    let patience = match fault {
         // What waits too long is told from what never ends.
-        Fault::None | Fault::WaitsForItsOwnGroup | Fault::StaysOpen => LIMIT,
+        Fault::None | Fault::WaitsForItsOwnGroup | Fault::StaysOpen => PATIENCE,
         _ => SHORT,
     };
     let make = move |conditions| async move {
         Ok(Fixture::new(Subject::new(Mutant::new(fault, &conditions), pinned())))
     };
-    property.check(make, limit)
+    property.check_with_patience(make, LIMIT, patience)
 }
 
 #[track_caller]
@@ -93,10 +96,10 @@ mutants! {
             => "no handler ran within",
     ];
     finds_a_broker_that_delivers_delayed_events_at_once: DeliversDelayedAtOnce by [
-        "a_delayed_publish_is_not_early" => "may not be earlier than 100ms",
+        "a_delayed_publish_is_not_early" => "may not be earlier than 500ms",
         "a_delayed_publish_lets_others_pass" => "the next number: found 1 where 2 is right",
         "delayed_events_come_as_they_are_due" => "the next number: found 0 where 2 is right",
-        "what_is_delayed_matches_no_pattern_before_it_is_due" => "may not be earlier than 100ms",
+        "what_is_delayed_matches_no_pattern_before_it_is_due" => "may not be earlier than 500ms",
     ];
     finds_a_broker_that_ignores_overrides: IgnoresOverrides by [
         "a_chosen_partition_takes_every_key_to_one_member_or_is_refused_by_name"
@@ -128,8 +131,8 @@ mutants! {
     finds_a_broker_that_gives_a_key_to_every_member: GivesAKeyToEveryMember by [
         "while_a_key_is_with_one_member_the_other_gets_nothing_of_it"
             => "came, and nothing should",
-        "a_key_is_with_one_member_at_a_time_and_in_order" => "faults, first:",
-        "order_holds_while_members_come_and_go" => "faults, first:",
+        "a_key_is_with_one_member_at_a_time_and_in_order" => "faults, first: number",
+        "order_holds_while_members_come_and_go" => "faults, first: number",
         "order_holds_across_members"
             => "the next (number, begins) of its key: found",
     ];
@@ -182,7 +185,7 @@ mutants! {
             => "the next number of key-",
         "events_accepted_one_by_one_come_in_that_order"
             => "the next number: found",
-        "order_holds_while_members_come_and_go" => "faults, first:",
+        "order_holds_while_members_come_and_go" => "faults, first: number",
         "a_key_keeps_its_order_with_sixteen_handlers_at_a_time"
             => "the next (number, begins) of its key: found",
     ];
@@ -216,8 +219,8 @@ mutants! {
     ];
     finds_a_broker_that_retries_early: RetriesEarly by [
         "a_delayed_retry_is_not_early_and_carries_its_attempts"
-            => "may not be earlier than 100ms",
-        "a_delayed_retry_outlives_its_member" => "may not be earlier than 100ms",
+            => "may not be earlier than 500ms",
+        "a_delayed_retry_outlives_its_member" => "may not be earlier than 500ms",
     ];
     finds_a_broker_that_loses_dead_letters: LosesDeadLetters by [
         "a_dead_letter_keeps_all_that_is_known" => "not so that the dead letters are there",
