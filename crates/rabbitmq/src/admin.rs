@@ -19,7 +19,7 @@ use crate::topology::{GroupRecord, PASSIVE};
 
 impl Shared {
     /// What a queue says of itself: messages that no consumer has, and consumers.
-    async fn ask(&self, queue: ShortString) -> Result<Option<(u64, usize)>> {
+    pub(crate) async fn ask(&self, queue: ShortString) -> Result<Option<(u64, usize)>> {
         let channel = self.control_channel("ask a queue").await?;
         let asked = channel.queue_declare(queue, PASSIVE, FieldTable::default()).await;
         self.leave(channel).await;

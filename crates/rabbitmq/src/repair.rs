@@ -8,13 +8,14 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::QueueDeleteOptions;
+use lapin::types::ShortString;
 use tokio::sync::mpsc;
 use trunkline_core::{Group, Result, Topic};
 
 use crate::broker::Shared;
 use crate::codec::Message;
+use crate::error::driver;
 use crate::job::{Failed, Outcome};
 use crate::names::PROBE;
 use crate::publish::failure;
@@ -121,18 +122,11 @@ async fn delete(shared: &Shared, queue: ShortString) -> bool {
 /// Deletes a queue unless it shows that it lives: a dead one counts neither events nor consumers. One that
 /// has lost its majority the server itself refuses to delete.
 async fn try_delete(shared: &Shared, queue: ShortString) -> Result<bool> {
-    let driver = |cause| crate::error::driver("repair", cause);
+    if shared.ask(queue.clone()).await? != Some((0, 0)) {
+        return Ok(false);
+    }
     let channel = shared.control_channel("repair").await?;
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let looked = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await;
-    let outcome = match looked {
-        Ok(known) if known.message_count() > 0 || known.consumer_count() > 0 => Ok(false),
-        Ok(_) => {
-            let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
-            deleted.map(|_| true).map_err(driver)
-        }
-        Err(cause) => Err(driver(cause)),
-    };
+    let deleted = channel.queue_delete(queue, QueueDeleteOptions::default()).await;
     shared.leave(channel).await;
-    outcome
+    deleted.map(|_| true).map_err(|cause| driver("repair", cause))
 }

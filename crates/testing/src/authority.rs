@@ -20,8 +20,8 @@ pub struct Certified {
     pub key: String,
 }
 
-fn unmade(cause: &rcgen::Error) -> Failure {
-    Failure::new(format!("a certificate cannot be made: {cause}"))
+fn made<T>(made: Result<T, rcgen::Error>) -> Result<T, Failure> {
+    made.map_err(|cause| Failure::new(format!("a certificate cannot be made: {cause}")))
 }
 
 impl Authority {
@@ -31,10 +31,10 @@ impl Authority {
     ///
     /// When the key or the certificate cannot be made.
     pub fn new() -> Result<Self, Failure> {
-        let mut own = CertificateParams::new([]).map_err(|cause| unmade(&cause))?;
+        let mut own = made(CertificateParams::new([]))?;
         own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().map_err(|cause| unmade(&cause))?;
-        let pem = own.self_signed(&key).map_err(|cause| unmade(&cause))?.pem();
+        let key = made(KeyPair::generate())?;
+        let pem = made(own.self_signed(&key))?.pem();
         Ok(Self { issuer: Issuer::new(own, key), pem })
     }
 
@@ -50,11 +50,9 @@ impl Authority {
     ///
     /// When the key or the certificate cannot be made.
     pub fn certify(&self) -> Result<Certified, Failure> {
-        let key = KeyPair::generate().map_err(|cause| unmade(&cause))?;
-        let params =
-            CertificateParams::new(["localhost".to_owned()]).map_err(|cause| unmade(&cause))?;
-        let certificate =
-            params.signed_by(&key, &self.issuer).map_err(|cause| unmade(&cause))?.pem();
+        let key = made(KeyPair::generate())?;
+        let params = made(CertificateParams::new(["localhost".to_owned()]))?;
+        let certificate = made(params.signed_by(&key, &self.issuer))?.pem();
         Ok(Certified { certificate, key: key.serialize_pem() })
     }
 }

@@ -85,8 +85,14 @@ async fn ensure_recovers<B: Broker>(
     close_before(subject, proxy).await
 }
 
+/// Lets connections through again that were refused.
+pub(super) async fn accept(proxy: &Proxy) -> Check {
+    let accepted = proxy.accept().await;
+    accepted.map_err(|cause| Failure::new(format!("the proxy is gone: {cause}")))
+}
+
 /// A broker behind a proxy closes while its proxy still lives.
-async fn close_before<B: Broker>(subject: Subject<B>, proxy: Proxy) -> Check {
+pub(super) async fn close_before<B: Broker>(subject: Subject<B>, proxy: Proxy) -> Check {
     proxy.heal();
     subject.broker.close(SOON).await?;
     drop(proxy);
@@ -143,7 +149,7 @@ async fn after_a_cut_an_event_runs_at_most_once_more_and_the_late_ack_is_refused
     ensure_eq!(number(again.event())?, 0, "what the successor begins with");
     let taken = begun.elapsed();
     ensure!(taken < bound + SOON, "the takeover took {taken:?}, not {bound:?}");
-    proxy.accept().await.map_err(|cause| Failure::new(format!("the proxy is gone: {cause}")))?;
+    accept(&proxy).await?;
     // Only once the first member is back does its acknowledgement reach the server, which must not care.
     let back = || async {
         let is_up = cut_off.broker.health().await.status == HealthStatus::Up;

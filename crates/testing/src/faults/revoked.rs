@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use trunkline_bus::{ConsumerMetrics, Context, EventBus, RetryPolicy, plain};
 use trunkline_core::{Broker, Event};
 
+use super::cuts::{accept, close_before};
 use super::property::on_its_own_server;
 use super::{FaultProperty, Scene};
 use crate::broker::{SOON, keyed, number};
@@ -88,7 +89,7 @@ async fn after_a_cut_a_waiting_handler_is_cancelled_and_its_event_comes_again<B:
     let late = |_| Failure::new(format!("the handler still ran after {:?}", begun.elapsed()));
     let line = timeout(bound + SOON, seen.next()).await.map_err(late)??;
     ensure_eq!(line, Line::Cancelled, "what is seen after the cut");
-    proxy.accept().await.map_err(|cause| Failure::new(format!("the proxy is gone: {cause}")))?;
+    accept(&proxy).await?;
     for number in 0..3 {
         ensure_eq!(seen.next().await?, Line::Ran(number, 1), "the next run");
     }
@@ -97,9 +98,7 @@ async fn after_a_cut_a_waiting_handler_is_cancelled_and_its_event_comes_again<B:
     ensure!(counted.revoked > 0, "that the event was given up was not counted");
     bus.close(SOON).await?;
     other.settled("g").await?;
-    cut_off.broker.close(SOON).await?;
-    drop(proxy);
-    Ok(())
+    close_before(cut_off, proxy).await
 }
 
 async fn after_a_cut_a_plain_handler_keeps_its_key_until_it_returns<B: Broker>(
@@ -133,7 +132,7 @@ async fn after_a_cut_a_plain_handler_keeps_its_key_until_it_returns<B: Broker>(
     // Until its member has lost the event, and as long again while it is a member once more.
     let bound = other.hooks.takeover()?;
     seen.nothing_for(bound).await?;
-    proxy.accept().await.map_err(|cause| Failure::new(format!("the proxy is gone: {cause}")))?;
+    accept(&proxy).await?;
     seen.nothing_for(bound).await?;
     drop(release);
     ensure_eq!(seen.next().await?, Line::Ran(0, 1), "how the first run ends");
@@ -143,7 +142,5 @@ async fn after_a_cut_a_plain_handler_keeps_its_key_until_it_returns<B: Broker>(
     ensure_uncounted(&counted(&bus)?)?;
     bus.close(SOON).await?;
     other.settled("g").await?;
-    cut_off.broker.close(SOON).await?;
-    drop(proxy);
-    Ok(())
+    close_before(cut_off, proxy).await
 }
